@@ -1,0 +1,85 @@
+"""The command line: a table of verbs, each in its own module that is imported only when its verb is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from embodied.errors import EmbodiedError
+
+# verb -> what it does. The verb's module is `embodied.cli.<verb>`; it offers `add_arguments(parser)` and `run(args) -> int`.
+VERBS = {
+    "host": "serve a robot over gRPC",
+    "serve": "serve a policy over gRPC",
+    "rollout": "run a policy on a robot and write a report, videos and a summary",
+    "compare": "compare two reports that share their seeds, episode by episode",
+    "collect": "record demonstrations",
+    "finetune": "train a policy on a dataset",
+    "doctor": "say what this machine can do, what is missing and the command that mends it",
+}
+
+EXIT_OK = 0
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class Verb(Protocol):
+    """What a verb's module offers; its docstring is the verb's help, and its `EXAMPLE` ends it."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0 done, 2 the user's mistake, 130 interrupted.
+
+    A mistake of the user's is one line on stderr and never a traceback; a traceback is always a bug of ours.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # --help and a bad verb exit here, before any verb's module is imported.
+        name = _verb_parser().parse_args(arguments[:1]).verb
+        verb = cast(Verb, importlib.import_module(f"embodied.cli.{name}"))
+        args = _arguments_parser(name, verb).parse_args(arguments[1:])
+        return verb.run(args)
+    except SystemExit as exit_:  # argparse exits by itself: 0 after --help, 2 after a mistake
+        return exit_.code if isinstance(exit_.code, int) else EXIT_USER_ERROR
+    except EmbodiedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe left (`embodied ... | head`); what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _verb_parser() -> argparse.ArgumentParser:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}}  {what}" for name, what in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="embodied",
+        description="Close the loop between a multimodal policy and a robot.",
+        epilog=f"verbs:\n{verbs}\n\nembodied VERB --help says more, with an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of the verbs below")
+    return parser
+
+
+def _arguments_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"embodied {name}",
+        description=verb.__doc__,
+        epilog=getattr(verb, "EXAMPLE", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_arguments(parser)
+    return parser
