@@ -1,0 +1,1 @@
+"""Recordings on disk in LeRobot dataset format v3.0: written, read, collected."""
