@@ -45,7 +45,7 @@ def test_a_non_finite_number_holds_the_whole_command(bad: float) -> None:
 
 
 def test_a_wrong_length_is_refused_with_the_field_names() -> None:
-    with pytest.raises(InvalidActionError, match="pan.*lift"):
+    with pytest.raises(InvalidActionError, match=r"pan.*lift"):
         limit_action(SPEC, np.zeros(3, np.float32), HOLD)
 
 

@@ -1,0 +1,61 @@
+from embodied.v1 import types_pb2 as _types_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DescribePolicyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribePolicyReply(_message.Message):
+    __slots__ = ("protocol", "name", "spec", "chunk")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    name: str
+    spec: _types_pb2.RobotSpec
+    chunk: int
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., chunk: _Optional[int] = ...) -> None: ...
+
+class ActRequest(_message.Message):
+    __slots__ = ("begin", "observation")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    begin: Begin
+    observation: _types_pb2.Observation
+    def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., observation: _Optional[_Union[_types_pb2.Observation, _Mapping]] = ...) -> None: ...
+
+class Begin(_message.Message):
+    __slots__ = ("instruction", "spec")
+    INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    instruction: str
+    spec: _types_pb2.RobotSpec
+    def __init__(self, instruction: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ...) -> None: ...
+
+class ActReply(_message.Message):
+    __slots__ = ("timing", "begun", "actions", "error")
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    timing: ServerTiming
+    begun: Begun
+    actions: _types_pb2.Actions
+    error: _types_pb2.Error
+    def __init__(self, timing: _Optional[_Union[ServerTiming, _Mapping]] = ..., begun: _Optional[_Union[Begun, _Mapping]] = ..., actions: _Optional[_Union[_types_pb2.Actions, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.Error, _Mapping]] = ...) -> None: ...
+
+class Begun(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ServerTiming(_message.Message):
+    __slots__ = ("work_ns",)
+    WORK_NS_FIELD_NUMBER: _ClassVar[int]
+    work_ns: int
+    def __init__(self, work_ns: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,220 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[DType]
+    DTYPE_UINT8: _ClassVar[DType]
+    DTYPE_INT32: _ClassVar[DType]
+    DTYPE_INT64: _ClassVar[DType]
+    DTYPE_FLOAT32: _ClassVar[DType]
+    DTYPE_FLOAT64: _ClassVar[DType]
+    DTYPE_BOOL: _ClassVar[DType]
+
+class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_CODE_UNSPECIFIED: _ClassVar[ErrorCode]
+    ERROR_CODE_UNKNOWN_NAME: _ClassVar[ErrorCode]
+    ERROR_CODE_SPEC_MISMATCH: _ClassVar[ErrorCode]
+    ERROR_CODE_INVALID_OBSERVATION: _ClassVar[ErrorCode]
+    ERROR_CODE_INVALID_ACTION: _ClassVar[ErrorCode]
+    ERROR_CODE_INVALID_INSTRUCTION: _ClassVar[ErrorCode]
+    ERROR_CODE_PROTOCOL: _ClassVar[ErrorCode]
+    ERROR_CODE_REFUSED: _ClassVar[ErrorCode]
+    ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
+DTYPE_UNSPECIFIED: DType
+DTYPE_UINT8: DType
+DTYPE_INT32: DType
+DTYPE_INT64: DType
+DTYPE_FLOAT32: DType
+DTYPE_FLOAT64: DType
+DTYPE_BOOL: DType
+ERROR_CODE_UNSPECIFIED: ErrorCode
+ERROR_CODE_UNKNOWN_NAME: ErrorCode
+ERROR_CODE_SPEC_MISMATCH: ErrorCode
+ERROR_CODE_INVALID_OBSERVATION: ErrorCode
+ERROR_CODE_INVALID_ACTION: ErrorCode
+ERROR_CODE_INVALID_INSTRUCTION: ErrorCode
+ERROR_CODE_PROTOCOL: ErrorCode
+ERROR_CODE_REFUSED: ErrorCode
+ERROR_CODE_INTERNAL: ErrorCode
+
+class Array(_message.Message):
+    __slots__ = ("dtype", "shape", "data")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Field(_message.Message):
+    __slots__ = ("name", "unit", "low", "high", "mode")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_UNSPECIFIED: _ClassVar[Field.Mode]
+        MODE_ABSOLUTE: _ClassVar[Field.Mode]
+        MODE_DELTA: _ClassVar[Field.Mode]
+    MODE_UNSPECIFIED: Field.Mode
+    MODE_ABSOLUTE: Field.Mode
+    MODE_DELTA: Field.Mode
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    unit: str
+    low: float
+    high: float
+    mode: Field.Mode
+    def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., mode: _Optional[_Union[Field.Mode, str]] = ...) -> None: ...
+
+class Camera(_message.Message):
+    __slots__ = ("name", "height", "width", "fovy_deg")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    FOVY_DEG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    height: int
+    width: int
+    fovy_deg: float
+    def __init__(self, name: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., fovy_deg: _Optional[float] = ...) -> None: ...
+
+class RobotSpec(_message.Message):
+    __slots__ = ("name", "control_hz", "cameras", "state", "action", "skills", "tasks", "watchdog_s", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_HZ_FIELD_NUMBER: _ClassVar[int]
+    CAMERAS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    SKILLS_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    WATCHDOG_S_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    control_hz: float
+    cameras: _containers.RepeatedCompositeFieldContainer[Camera]
+    state: _containers.RepeatedCompositeFieldContainer[Field]
+    action: _containers.RepeatedCompositeFieldContainer[Field]
+    skills: _containers.RepeatedScalarFieldContainer[str]
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    watchdog_s: float
+    version: str
+    def __init__(self, name: _Optional[str] = ..., control_hz: _Optional[float] = ..., cameras: _Optional[_Iterable[_Union[Camera, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., action: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., skills: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., watchdog_s: _Optional[float] = ..., version: _Optional[str] = ...) -> None: ...
+
+class Frame(_message.Message):
+    __slots__ = ("camera", "raw")
+    CAMERA_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    camera: str
+    raw: Array
+    def __init__(self, camera: _Optional[str] = ..., raw: _Optional[_Union[Array, _Mapping]] = ...) -> None: ...
+
+class Observation(_message.Message):
+    __slots__ = ("time_ns", "frames", "state", "instruction")
+    TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
+    time_ns: int
+    frames: _containers.RepeatedCompositeFieldContainer[Frame]
+    state: Array
+    instruction: str
+    def __init__(self, time_ns: _Optional[int] = ..., frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., state: _Optional[_Union[Array, _Mapping]] = ..., instruction: _Optional[str] = ...) -> None: ...
+
+class SkillArgument(_message.Message):
+    __slots__ = ("number", "text")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    number: float
+    text: str
+    def __init__(self, number: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+
+class SkillCall(_message.Message):
+    __slots__ = ("name", "arguments")
+    class ArgumentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: SkillArgument
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SkillArgument, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    arguments: _containers.MessageMap[str, SkillArgument]
+    def __init__(self, name: _Optional[str] = ..., arguments: _Optional[_Mapping[str, SkillArgument]] = ...) -> None: ...
+
+class Action(_message.Message):
+    __slots__ = ("pose", "text", "skill")
+    POSE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SKILL_FIELD_NUMBER: _ClassVar[int]
+    pose: Array
+    text: str
+    skill: SkillCall
+    def __init__(self, pose: _Optional[_Union[Array, _Mapping]] = ..., text: _Optional[str] = ..., skill: _Optional[_Union[SkillCall, _Mapping]] = ...) -> None: ...
+
+class Actions(_message.Message):
+    __slots__ = ("poses", "mixed")
+    POSES_FIELD_NUMBER: _ClassVar[int]
+    MIXED_FIELD_NUMBER: _ClassVar[int]
+    poses: Array
+    mixed: _containers.RepeatedCompositeFieldContainer[Action]
+    def __init__(self, poses: _Optional[_Union[Array, _Mapping]] = ..., mixed: _Optional[_Iterable[_Union[Action, _Mapping]]] = ...) -> None: ...
+
+class Intervention(_message.Message):
+    __slots__ = ("kind", "field", "requested", "applied")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    field: str
+    requested: float
+    applied: float
+    def __init__(self, kind: _Optional[str] = ..., field: _Optional[str] = ..., requested: _Optional[float] = ..., applied: _Optional[float] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("observation", "reward", "success", "terminated", "truncated", "executed", "interventions", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Array
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Array, _Mapping]] = ...) -> None: ...
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    TERMINATED_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    EXECUTED_FIELD_NUMBER: _ClassVar[int]
+    INTERVENTIONS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    observation: Observation
+    reward: float
+    success: bool
+    terminated: bool
+    truncated: bool
+    executed: int
+    interventions: _containers.RepeatedCompositeFieldContainer[Intervention]
+    labels: _containers.MessageMap[str, Array]
+    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., reward: _Optional[float] = ..., success: bool = ..., terminated: bool = ..., truncated: bool = ..., executed: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[Intervention, _Mapping]]] = ..., labels: _Optional[_Mapping[str, Array]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: ErrorCode
+    message: str
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ...) -> None: ...
