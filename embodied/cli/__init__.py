@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from embodied.errors import EmbodiedError
 
-# verb -> what it does. The verb's module is `embodied.cli.<verb>`; it offers `add_arguments(parser)` and `run(args) -> int`.
+# verb -> what it does; its module is `embodied.cli.<verb>`, a Verb.
 VERBS = {
     "host": "serve a robot over gRPC",
     "serve": "serve a policy over gRPC",
@@ -30,9 +30,11 @@ EXIT_INTERRUPTED = 130
 class Verb(Protocol):
     """What a verb's module offers; its docstring is the verb's help, and its `EXAMPLE` ends it."""
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
 
-    def run(self, args: argparse.Namespace) -> int: ...
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit status; raise EmbodiedError for the user's mistake."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,160 @@
+"""Opens a robot or a policy by its dotted module name or its address: the module name is the registry."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from embodied.errors import EmbodiedError, UnknownNameError
+from embodied.types import Policy, Robot
+
+ROBOT_PACKAGES = ("envs", "embodied.robots")
+POLICY_PACKAGES = ("policies",)
+
+Options = Mapping[str, Any]
+
+
+class ModuleUnusableError(EmbodiedError):
+    """A module that is there but cannot be used: something it needs is missing, or it offers no make()."""
+
+
+def is_address(name: str) -> bool:
+    """Say whether name is an address (host:port, unix:/path) rather than a dotted module name."""
+    return ":" in name
+
+
+def open_robot(name: str, options: Options) -> Robot:
+    """Make the robot of a module, or connect to the one at an address.
+
+    Raise UnknownNameError for an unknown module or option, ModuleUnusableError if the module cannot be imported, and
+    ProtocolError if nobody answers at the address.
+    """
+    if is_address(name):
+        from embodied.bridge.robot_client import RemoteRobot  # a local robot needs no grpc
+
+        _refuse_options(name, options)
+        return RemoteRobot(name)
+    make = load_function("robot", name, "make", ROBOT_PACKAGES)
+    return cast(Robot, make(**check_options(name, make, options)))
+
+
+def open_expert(name: str, robot: Robot) -> Policy:
+    """Make the scripted expert of a robot's module; it sees the simulator's truth and needs the local robot."""
+    if is_address(name):
+        raise ModuleUnusableError(f"an expert reads the simulator itself, which is not at hand behind {name}")
+    return cast(Policy, load_function("robot", name, "expert", ROBOT_PACKAGES)(robot))
+
+
+def open_policy(name: str, checkpoint: Path | None, options: Options) -> Policy:
+    """Make the policy of a module from its checkpoint, or connect to the one at an address; raise as open_robot."""
+    if is_address(name):
+        from embodied.bridge.policy_client import RemotePolicy  # a local policy needs no grpc
+
+        _refuse_options(name, options if checkpoint is None else {**options, "checkpoint": checkpoint})
+        return RemotePolicy(name)
+    make = load_function("policy", name, "make", POLICY_PACKAGES)
+    options = check_options(name, make, options, reserved={"checkpoint"})
+    if checkpoint is not None:
+        if not checkpoint.exists():
+            raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
+        return cast(Policy, make(checkpoint, **options))
+    if _required(make, "checkpoint"):
+        raise ModuleUnusableError(f"{name} needs --checkpoint DIR")
+    return cast(Policy, make(**options))
+
+
+def load_function(kind: str, name: str, function: str, packages: Sequence[str]) -> Callable[..., Any]:
+    """Import the module called name and return its function; packages are where the choices in an error come from."""
+    found = getattr(_load(kind, name, packages), function, None)
+    if not callable(found):
+        raise ModuleUnusableError(f"{name} offers no {function}(); {kind} modules: {choices(packages, function)}")
+    return cast(Callable[..., Any], found)
+
+
+def choices(packages: Sequence[str], function: str = "make") -> list[str]:
+    """List the modules in packages that offer function, by reading them: importing all would need every extra."""
+    found = []
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            found += [f"{package}.{path.stem}" for path in Path(folder).glob("*.py") if _defines(path, function)]
+    return sorted(set(found))
+
+
+def check_options(name: str, make: Callable[..., Any], options: Options, *, reserved: Iterable[str] = ()) -> Options:
+    """Return options if make takes them all; raise UnknownNameError, with those it takes, otherwise."""
+    parameters = inspect.signature(make).parameters.values()
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return options
+    names = [p.name for p in parameters if p.name not in set(reserved)]
+    for option in options:
+        if option not in names:
+            raise UnknownNameError("option", option, name, names)
+    return options
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """Read `size=224` as ("size", 224): the value is JSON where it parses as such, else the text itself."""
+    key, equals, value = text.partition("=")
+    if not (equals and key.isidentifier()):
+        raise ValueError(f"an option is NAME=VALUE, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def checkpoint_sha256(checkpoint: Path) -> str:
+    """Hash every file of a checkpoint, with its name, so that two reports can tell whether they judged the same one."""
+    if not checkpoint.exists():
+        raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
+    root, found = (checkpoint, checkpoint.rglob("*")) if checkpoint.is_dir() else (checkpoint.parent, [checkpoint])
+    digest = hashlib.sha256()
+    for path in sorted(p for p in found if p.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _load(kind: str, name: str, packages: Sequence[str]) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UnknownNameError(f"{kind} module", name, "this installation", choices(packages))
+    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(
+            0, here
+        )  # as `python -m` does: the console script alone would not find a module beside the user
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ModuleUnusableError(
+                f"{name} needs {error.name!r}, which is not installed here; embodied doctor names the command"
+            ) from error
+        raise UnknownNameError(f"{kind} module", name, "this installation", choices(packages)) from error
+
+
+def _defines(path: Path, function: str) -> bool:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return True
+    return False
+
+
+def _required(make: Callable[..., Any], name: str) -> bool:
+    parameter = inspect.signature(make).parameters.get(name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+def _refuse_options(address: str, options: Options) -> None:
+    if options:
+        raise ModuleUnusableError(f"{address} is already running; it takes no {sorted(options)} from here")

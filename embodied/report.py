@@ -1,0 +1,173 @@
+"""A report is evidence: what was run, on which seeds, what came of each, and how sure one may be."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from embodied.loop import Cycle, Episode
+
+Z_95 = 1.959963984540054  # the standard normal's 97.5 % quantile
+PACKAGES = (
+    "embodied-runtime", "numpy", "grpcio", "protobuf", "mujoco", "gymnasium", "torch", "transformers", "tokenizers",
+)  # fmt: skip
+
+Report = dict[str, Any]
+
+
+def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: Mapping[str, Any]) -> Report:
+    """Build the report that report.json holds.
+
+    protocol is everything that decides the outcomes (its hash is the report's); run is what does not: addresses,
+    workers, duration. Latencies leave out observed episodes, whose every step was rendered, unless all were observed.
+    """
+    tasks = {
+        task: _task_report([e for e in episodes if e.task == task]) for task in dict.fromkeys(e.task for e in episodes)
+    }
+    timed = [e for e in episodes if not e.observed] or list(episodes)
+    cycles = [cycle for episode in timed for cycle in episode.cycles]
+    return {
+        "protocol": dict(protocol),
+        "protocol_hash": protocol_hash(protocol),
+        "tasks": tasks,
+        "mean_of_tasks": sum(t["successes"] / t["episodes"] for t in tasks.values()) / len(tasks),
+        "mean_of_tiers": None,
+        "latency_ms": {
+            "act": _percentiles_ms([c.act_ns for c in cycles]),
+            "step": _percentiles_ms([c.step_ns / c.steps for c in cycles]),
+            "reset": _percentiles_ms([e.reset_ns for e in timed]),
+        },
+        "control": _control(cycles, protocol["robot"]["spec"]["control_hz"], len(timed)),
+        "safety": _safety(episodes),
+        "run": dict(run),
+        "versions": versions(),
+    }
+
+
+def protocol_hash(protocol: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the protocol as canonical JSON: sorted keys, no blanks."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def wilson_interval(successes: int, episodes: int, z: float = Z_95) -> tuple[float, float]:
+    """Return the Wilson score interval of a success rate, 95 % unless z says otherwise.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22 (1927), 209–212. Unlike the normal approximation it holds near 0 and 1, where
+    success rates live. Raise ValueError unless 0 <= successes <= episodes and episodes >= 1.
+    """
+    if not 0 <= successes <= episodes or episodes < 1:
+        raise ValueError(f"need 0 <= successes <= episodes and episodes >= 1, got {successes} of {episodes}")
+    rate = successes / episodes
+    scale = 1 + z**2 / episodes
+    centre = (rate + z**2 / (2 * episodes)) / scale
+    half = z * math.sqrt(rate * (1 - rate) / episodes + z**2 / (4 * episodes**2)) / scale
+    low = 0.0 if successes == 0 else centre - half  # exact at the ends, where rounding would leave 1e-17
+    high = 1.0 if successes == episodes else centre + half
+    return low, high
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages an outcome may depend on, as far as they are installed here."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def summarise(report: Report) -> str:
+    """Write the report for a reader, as Markdown."""
+    protocol, control, safety = report["protocol"], report["control"], report["safety"]
+    policy = protocol["policy"]
+    lines = [
+        f"# {protocol['robot']['spec']['name']} · {policy['module'] or 'remote policy'}",
+        "",
+        *_table(
+            ["task", "episodes", "successes", "rate", "95 % interval", "steps (median)"],
+            [
+                [task, t["episodes"], t["successes"], f"{t['successes'] / t['episodes']:.1%}"]
+                + ["{:.1%} to {:.1%}".format(*t["wilson95"]), f"{t['steps_median']:g}"]
+                for task, t in report["tasks"].items()
+            ],
+        ),
+        "",
+        f"Mean over tasks: {report['mean_of_tasks']:.1%}.",
+        "",
+        *_table(
+            ["latency", "p50 ms", "p95 ms", "p99 ms"],
+            [[stage, *(f"{p[q]:.2f}" for q in ("p50", "p95", "p99"))] for stage, p in report["latency_ms"].items()],
+        ),
+        "",
+        f"Control rate {control['rate_hz']:.1f} Hz (the robot's own: {control['target_hz']:g} Hz); "
+        f"{control['over_budget_cycles']} of {control['cycles']} cycles over budget.",
+        f"Safety interventions: {_counts(safety['interventions'])}.",
+    ]
+    if protocol["instruction"] is not None:
+        lines.append(f"Every instruction was replaced by: {protocol['instruction']!r}.")
+    if policy["privileged"]:
+        lines.append("The policy read the simulator's own state (privileged).")
+    if policy["checkpoint_sha256"]:
+        lines.append(f"Checkpoint {policy['checkpoint_sha256'][:16]}.")
+    lines.append(f"Protocol {report['protocol_hash'][:16]}.")
+    return "\n".join(lines) + "\n"
+
+
+def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:
+    outcomes = [int(e.success) for e in episodes]
+    steps = [e.steps for e in episodes]
+    return {
+        "episodes": len(episodes),
+        "successes": sum(outcomes),
+        "wilson95": list(wilson_interval(sum(outcomes), len(episodes))),
+        "seeds": [e.seed for e in episodes],
+        "outcomes": outcomes,
+        "steps": steps,
+        "steps_median": float(np.median(steps)),
+    }
+
+
+def _percentiles_ms(times_ns: Sequence[float]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(np.asarray(times_ns, np.float64) / 1e6, (50, 95, 99))
+    return {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
+
+
+def _control(cycles: Sequence[Cycle], control_hz: float, episodes: int) -> dict[str, Any]:
+    """A cycle is over budget if deciding and carrying out took longer than the control periods that it filled."""
+    busy_s = sum(c.act_ns + c.step_ns for c in cycles) / 1e9
+    return {
+        "target_hz": control_hz,
+        "rate_hz": sum(c.steps for c in cycles) / busy_s,
+        "cycles": len(cycles),
+        "over_budget_cycles": sum((c.act_ns + c.step_ns) / 1e9 > c.steps / control_hz for c in cycles),
+        "episodes_timed": episodes,
+    }
+
+
+def _safety(episodes: Sequence[Episode]) -> dict[str, Any]:
+    return {
+        "interventions": dict(sorted(Counter(i.kind for e in episodes for i in e.interventions).items())),
+        "episodes_with_interventions": sum(bool(e.interventions) for e in episodes),
+    }
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
+
+
+def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lay out a Markdown table whose columns are aligned for a terminal too."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

@@ -1,0 +1,176 @@
+"""Draws an episode as a video: the camera views side by side, the instruction, the step and the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from embodied.errors import UnknownNameError
+from embodied.types import Action, Camera, Frame, Observation, Policy, RobotSpec, Step
+
+VIEW_HEIGHT_PX = 384
+CAPTION_HEIGHT_PX = 76
+BANNER_S = 1.5  # how long the outcome stays on screen
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+INK = (235, 235, 235)
+GROUND = (24, 24, 28)
+GREEN = (46, 160, 67)
+RED = (200, 55, 45)
+BOX_COLOURS = ((255, 196, 0), (0, 200, 255), (255, 90, 200), (120, 255, 120))
+SHEET_COLUMNS = 4
+
+
+class VideoRecorder:
+    """An Observer that writes an episode as H.264 at the control rate; a context manager."""
+
+    def __init__(
+        self, path: Path, spec: RobotSpec, policy: Policy, *, cameras: Sequence[str], instruction: str | None
+    ) -> None:
+        self._spec, self._policy, self._instruction = spec, policy, instruction
+        self._cameras = choose_cameras(spec, cameras)
+        self._steps = 0
+        self._latest: Observation | None = None
+        self._stack = contextlib.ExitStack()
+        self._container = self._stack.enter_context(av.open(str(path), "w", options={"movflags": "faststart"}))
+        self._stream = self._container.add_stream("libx264", rate=Fraction(spec.control_hz).limit_denominator(1000))
+        self._stream.width, self._stream.height = canvas_size(self._cameras)
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
+
+    def began(self, observation: Observation) -> None:
+        """Draw the first observation."""
+        self._write(observation, None)
+
+    def stepped(self, action: Action, step: Step) -> None:
+        """Draw what came of an action; the last step's outcome stays on screen for a while."""
+        self._steps += 1
+        self._write(step.observation, step.success if step.done else None)
+        if step.done:
+            for _ in range(round(BANNER_S * self._spec.control_hz)):
+                self._write(step.observation, step.success)
+
+    def close(self) -> None:
+        """Flush the encoder and close the file; idempotent."""
+        with self._stack:
+            if self._latest is not None:
+                self._container.mux(self._stream.encode())
+                self._latest = None
+
+    def __enter__(self) -> VideoRecorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _write(self, observation: Observation, outcome: bool | None) -> None:
+        self._latest = observation
+        boxes = getattr(self._policy, "last_boxes", None) or {}  # an optional attribute, for drawing alone
+        text = self._instruction or observation.instruction
+        canvas = draw(observation, self._cameras, text=text, steps=self._steps, outcome=outcome, boxes=boxes)
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(canvas, format="rgb24")))
+
+
+def choose_cameras(spec: RobotSpec, names: Sequence[str]) -> tuple[Camera, ...]:
+    """Return the named cameras, or all if none is named; raise UnknownNameError with the valid names."""
+    if not spec.cameras:
+        raise UnknownNameError("camera", "to draw", spec.name, ())
+    return tuple(spec.camera(name) for name in names) or spec.cameras
+
+
+def canvas_size(cameras: Sequence[Camera]) -> tuple[int, int]:
+    """Return (width, height) in px of a drawn frame: even, as H.264 with halved chroma needs."""
+    return sum(_view_width(camera) for camera in cameras), VIEW_HEIGHT_PX + CAPTION_HEIGHT_PX
+
+
+def draw(
+    observation: Observation,
+    cameras: Sequence[Camera],
+    *,
+    text: str,
+    steps: int,
+    outcome: bool | None,
+    boxes: Mapping[str, tuple[float, float, float, float]],
+) -> Frame:
+    """Draw one frame; outcome is None while the episode runs.
+
+    boxes are (y1, x1, y2, x2) in fractions of the `front` view.
+    """
+    views = []
+    for camera in cameras:
+        view = cv2.resize(
+            observation.frames[camera.name], (_view_width(camera), VIEW_HEIGHT_PX), interpolation=cv2.INTER_CUBIC
+        )
+        if camera.name == "front":
+            _draw_boxes(view, boxes)
+        cv2.putText(view, camera.name, (8, VIEW_HEIGHT_PX - 10), FONT, 0.45, INK, 1, cv2.LINE_AA)
+        views.append(view)
+    image = np.concatenate(views, axis=1)
+    caption = np.full(
+        (CAPTION_HEIGHT_PX, image.shape[1], 3), GROUND if outcome is None else GREEN if outcome else RED, np.uint8
+    )
+    for row, line in enumerate(_wrap(text, image.shape[1] - 24)[:2]):
+        cv2.putText(caption, line, (12, 22 + 20 * row), FONT, 0.5, INK, 1, cv2.LINE_AA)
+    status = "" if outcome is None else "  success" if outcome else "  failure"
+    cv2.putText(caption, f"step {steps}{status}", (12, CAPTION_HEIGHT_PX - 10), FONT, 0.5, INK, 1, cv2.LINE_AA)
+    return np.concatenate([image, caption])
+
+
+def contact_sheet(videos: Sequence[Path]) -> Frame:
+    """Return the last frames of videos in a grid, each with its outcome: uint8 (H, W, 3) RGB."""
+    frames = [_last_frame(path) for path in videos]
+    height, width = max(f.shape[0] for f in frames), max(f.shape[1] for f in frames)
+    columns = min(SHEET_COLUMNS, len(frames))
+    rows = -(-len(frames) // columns)
+    sheet = np.full((rows * height, columns * width, 3), GROUND, np.uint8)
+    for i, frame in enumerate(frames):
+        y, x = i // columns * height, i % columns * width
+        sheet[y : y + frame.shape[0], x : x + frame.shape[1]] = frame
+    return sheet
+
+
+def write_png(path: Path, image: Frame) -> None:
+    """Write an RGB image as PNG."""
+    if not cv2.imwrite(str(path), image[..., ::-1]):
+        raise OSError(f"could not write {path}")
+
+
+def read_video(path: Path) -> Iterator[Frame]:
+    """Yield a video's frames, uint8 (H, W, 3) RGB."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24")
+
+
+def _last_frame(path: Path) -> Frame:
+    *_, last = read_video(path)
+    return last
+
+
+def _view_width(camera: Camera) -> int:
+    return round(VIEW_HEIGHT_PX * camera.width / camera.height / 2) * 2
+
+
+def _draw_boxes(view: Frame, boxes: Mapping[str, tuple[float, float, float, float]]) -> None:
+    height, width = view.shape[:2]
+    for (name, (y1, x1, y2, x2)), colour in zip(boxes.items(), BOX_COLOURS, strict=False):
+        corner = (round(x1 * width), round(y1 * height))
+        cv2.rectangle(view, corner, (round(x2 * width), round(y2 * height)), colour, 2, cv2.LINE_AA)
+        cv2.putText(view, name, (corner[0], max(12, corner[1] - 5)), FONT, 0.45, colour, 1, cv2.LINE_AA)
+
+
+def _wrap(text: str, width_px: int) -> list[str]:
+    """Break text into lines that fit; the font has ASCII only, and shows `?` for the rest."""
+    lines = [""]
+    for word in text.encode("ascii", "replace").decode().split():
+        longer = f"{lines[-1]} {word}".strip()
+        if cv2.getTextSize(longer, FONT, 0.5, 1)[0][0] <= width_px or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
