@@ -23,7 +23,7 @@ class Episode:
     state: NDArray[np.float32]  # (n, fields) at the observation
     action: NDArray[np.float32]  # (n, fields) the teacher's answer to it
     perturbed: NDArray[np.bool_]  # (n,) whether something else than `action` was executed
-    text: tuple[str, ...]  # n sentences, each the text action of the next half second; "" where there is none
+    text: tuple[str, ...]  # n text actions, each that of the next half second; "" where there is none
     labels: Mapping[str, NDArray[np.float32]]  # name -> (n, size), NaN where the simulator named none
     done: NDArray[np.bool_]  # (n,) whether the step after the row ended the episode
     success: NDArray[np.bool_]  # (n,) whether the step after the row was a success

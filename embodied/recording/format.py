@@ -78,7 +78,8 @@ def features(spec: RobotSpec, label_sizes: Mapping[str, int]) -> dict[str, dict[
 
 def arrow_schema(columns: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
     """Return the parquet schema of the features, with the metadata by which Hugging Face datasets decodes images."""
-    fields, declared = [], {}
+    fields: list[pa.Field] = []
+    declared: dict[str, dict[str, Any]] = {}
     for name, feature in columns.items():
         dtype, shape = feature["dtype"], feature["shape"]
         if dtype == "image":
@@ -100,6 +101,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def plain(content: Any) -> Any:  # noqa: ANN401  any JSON value
+    """Return content as it would come back from a JSON file: tuples as lists."""
+    return json.loads(json.dumps(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embodied.errors import UnknownNameError
 from embodied.recording import format as layout
 from embodied.recording import jpeg
+from embodied.recording.episode import Episode
 from embodied.types import Frame, RobotSpec
 
 
@@ -58,7 +59,7 @@ class DatasetReader:
         self.frame_index = _column(table, "frame_index")  # int64 (n,) row within the episode
         self.episode_index = _column(table, "episode_index")  # int64 (n,)
         self.task_index = _column(table, "task_index")  # int64 (n,) into instructions
-        self.text: list[str] = table.column("action.text").to_pylist()  # n
+        self.text: tuple[str, ...] = tuple(table.column("action.text").to_pylist())  # n
         self.labels = {  # name -> float32 (n, size), NaN where the simulator named none
             name.removeprefix(layout.LABEL_PREFIX): _column(table, name)
             for name in numbers
@@ -76,7 +77,7 @@ class DatasetReader:
 
     def instruction(self, index: int) -> str:
         """Return the instruction of a row."""
-        return self.instructions[self.task_index[index]]
+        return self.instructions[int(self.task_index[index])]
 
     def jpeg(self, camera: str, index: int) -> NDArray[np.uint8]:
         """Return the JPEG of a row, uint8 (bytes,), without copying; raise UnknownNameError for a bad camera."""
@@ -90,6 +91,27 @@ class DatasetReader:
             return jpeg.decode(self.jpeg(camera, index))
         except ValueError as error:
             raise layout.DatasetError(self.path, f"frame of {camera!r} in row {index}: {error}") from error
+
+    def episode(self, index: int) -> Episode:
+        """Return an episode as a writer takes it; needs the frames in memory."""
+        of = self.episodes[index]
+        rows = slice(of.start, of.stop)
+        return Episode(
+            task=of.task,
+            seed=of.seed,
+            instruction=of.instruction,
+            frames={
+                name: tuple(map(bytes, (jpegs.at(i) for i in range(of.start, of.stop))))
+                for name, jpegs in self._jpegs.items()
+            },
+            state=self.state[rows],
+            action=self.action[rows],
+            perturbed=self.perturbed[rows],
+            text=self.text[rows],
+            labels={name: values[rows] for name, values in self.labels.items()},
+            done=self.done[rows],
+            success=self.success[rows],
+        )
 
     def _files(self) -> list[Path]:
         files = sorted((self.path / "data").glob("chunk-*/file-*.parquet"))

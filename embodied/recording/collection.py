@@ -1,0 +1,166 @@
+"""A collection of demonstrations that can be killed and resumed: parts are kept as they finish, and joined at the end.
+
+A part is some seeds of one task, a small dataset of its own under staging/. The dataset that they become is ordered by
+task and seed, and is the same at any number of workers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from embodied.recording import format as layout
+from embodied.recording.episode import Episode
+from embodied.recording.reader import DatasetReader
+from embodied.recording.workers import Failure, Job, Probe, Setup, record
+from embodied.recording.writer import DatasetWriter
+
+SEEDS_PER_PART = 25
+STAGING = "staging"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to collect. Tasks and episodes may grow when a collection is resumed; nothing else may change."""
+
+    robot: str
+    options: Mapping[str, Any]
+    tasks: tuple[str, ...]
+    episodes: int  # seeds attempted a task; those that fail are dropped
+    seed: int
+    perturb: float
+
+    def fixed(self) -> dict[str, Any]:
+        """Return what may not change on the way."""
+        return {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some seeds of one task: the unit in which a collection resumes."""
+
+    task: str
+    seeds: range
+    path: Path
+
+    @property
+    def outcome(self) -> Path:
+        """Return the file that is written last: while it is absent the part is not finished."""
+        return self.path / "outcome.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of the part is left to record."""
+        return self.outcome.exists()
+
+
+class Collection:
+    """A collection in a directory. Raises DatasetError where the directory belongs to something else."""
+
+    def __init__(self, path: Path, plan: Plan, probe: Probe, *, resume: bool = False) -> None:
+        self._path, self._plan, self._probe = path, plan, probe
+        _check_directory(path, resume)
+        fixed = {**plan.fixed(), "spec": layout.plain(probe.spec.to_dict()), "labels": dict(probe.label_sizes)}
+        file = path / STAGING / "plan.json"
+        if file.exists():
+            _require_same(file, fixed)
+        layout.write_json(file, fixed)
+        self.parts = tuple(
+            Part(task, seeds, path / STAGING / f"{task}-{seeds.start:06d}-{seeds.stop - 1:06d}")
+            for task in plan.tasks
+            for seeds in _split(plan.seed, plan.episodes)
+        )
+
+    def run(self, workers: int) -> int:
+        """Record every unfinished part, showing progress, and return the rows recorded.
+
+        Raise DatasetError if not one episode of a first part succeeds.
+        """
+        unfinished = sorted((p for p in self.parts if not p.finished), key=lambda p: p.seeds.start)  # tasks in turn
+        part_of: dict[Job, Part] = {(part.task, seed): part for part in unfinished for seed in part.seeds}
+        results: dict[Part, list[Episode | Failure]] = defaultdict(list)
+        setup = Setup(self._plan.robot, self._plan.options, self._plan.perturb, self._probe.label_sizes)
+        total = sum(len(part.seeds) for part in self.parts)
+        rows = failed = 0
+        with tqdm(total=total, initial=total - len(part_of), unit="episode", smoothing=0.05) as progress:
+            for job, result in record(setup, list(part_of), workers):
+                part = part_of[job]
+                results[part].append(result)
+                if isinstance(result, Failure):
+                    failed += 1
+                else:
+                    rows += len(result)
+                progress.set_postfix(rows=rows, failed=failed)
+                progress.update()
+                if len(results[part]) == len(part.seeds):
+                    self._keep(part, results.pop(part))
+                    if not rows and isinstance(result, Failure):
+                        raise layout.DatasetError(self._path, f"not one success in {failed} episodes; {result}")
+        return rows
+
+    def assemble(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Join the finished parts into one dataset, and return what its collection.json holds.
+
+        Raise DatasetError if they hold no episode.
+        """
+        shutil.rmtree(self._path / "data", ignore_errors=True)  # of an assembly that was killed
+        writer = DatasetWriter(self._path, self._probe.spec, label_sizes=self._probe.label_sizes)
+        tasks: dict[str, dict[str, Any]] = {
+            task: {"attempted": 0, "kept": 0, "rows": 0, "failed": []} for task in self._plan.tasks
+        }
+        for part in tqdm([p for p in self.parts if p.finished], unit="part", desc="join"):
+            outcome, tally = layout.read_json(part.outcome), tasks[part.task]
+            tally["attempted"] += len(part.seeds)
+            tally["failed"] += outcome["failed"]
+            for episode in _episodes(part) if outcome["kept"] else ():
+                writer.add(episode)
+                tally["kept"] += 1
+                tally["rows"] += len(episode)
+        collection = {**about, **self._plan.fixed(), "episodes": self._plan.episodes, "tasks": tasks}
+        writer.finish(collection)
+        shutil.rmtree(self._path / STAGING)
+        return collection
+
+    def _keep(self, part: Part, results: Sequence[Episode | Failure]) -> None:
+        episodes = sorted((r for r in results if isinstance(r, Episode)), key=lambda e: e.seed)
+        failures = sorted((r for r in results if isinstance(r, Failure)), key=lambda f: f.seed)
+        shutil.rmtree(part.path, ignore_errors=True)  # of a part whose writing was killed
+        if episodes:
+            writer = DatasetWriter(part.path, self._probe.spec, label_sizes=self._probe.label_sizes)
+            for episode in episodes:
+                writer.add(episode)
+            writer.finish()
+        layout.write_json(part.outcome, {"kept": len(episodes), "failed": [asdict(f) for f in failures]})
+
+
+def _episodes(part: Part) -> list[Episode]:
+    reader = DatasetReader(part.path)
+    return [reader.episode(i) for i in range(len(reader.episodes))]
+
+
+def _split(seed: int, episodes: int) -> list[range]:
+    stop = seed + episodes
+    return [range(first, min(first + SEEDS_PER_PART, stop)) for first in range(seed, stop, SEEDS_PER_PART)]
+
+
+def _check_directory(path: Path, resume: bool) -> None:
+    if (path / layout.INFO).exists():
+        raise layout.DatasetError(path, "already holds a dataset; choose another --out")
+    if (path / STAGING).exists():
+        if not resume:
+            raise layout.DatasetError(path, "holds an unfinished collection; add --resume, or choose another --out")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise layout.DatasetError(path, "is not an empty folder; choose another --out")
+
+
+def _require_same(file: Path, fixed: Mapping[str, Any]) -> None:
+    found = layout.read_json(file)
+    if changed := [name for name in fixed if found.get(name) != fixed[name]]:
+        lines = "".join(f"\n  - {name}: began with {found.get(name)}, now {fixed[name]}" for name in changed)
+        raise layout.DatasetError(file.parent.parent, f"the collection there differs:{lines}")

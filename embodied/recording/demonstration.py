@@ -1,0 +1,119 @@
+"""One demonstration: an expert acts, bursts of disturbance push it off its path, and its clean answer is recorded.
+
+Disturbed execution with clean labels teaches recovery (DART, Laskey et al. 2017; the bursts rather than white noise,
+since an error that lasts a few periods is what a learned policy makes).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from embodied.errors import InvalidActionError
+from embodied.loop import MAX_STEPS
+from embodied.recording.episode import Episode, EpisodeRecorder
+from embodied.types import Action, Policy, PoseAction, Robot, RobotSpec, Vector
+
+BURSTS = (1, 3)  # in a perturbed episode, both ends included
+BURST_STEPS = (2, 6)
+GAP_STEPS = (3, 20)  # before each burst
+OFFSET_SCALE = 0.02  # standard deviation as a share of the field's range: 0.08 rad for a joint of the SO-101
+SLIP_PROBABILITY = 0.2
+SLIP = 0.4  # share of the gripper's range
+TEXT_SPAN_S = 0.5
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A simulator that tells the truth behind the current observation."""
+
+    def labels(self) -> Mapping[str, Vector]:
+        """Return the labels that a Step would carry now."""
+
+
+@runtime_checkable
+class Narrator(Protocol):
+    """A robot that can say in one of its text actions what a motion was."""
+
+    def describe(self, before: Vector, after: Vector) -> str:
+        """Return the text action that best describes the motion from one state to another, half a second later."""
+
+
+class Disturbance:
+    """The offsets that one episode adds to what is executed; drawn once, from the seed."""
+
+    def __init__(self, spec: RobotSpec, rng: np.random.Generator) -> None:
+        self._low = np.array([f.low for f in spec.action], dtype=np.float32)
+        self._high = np.array([f.high for f in spec.action], dtype=np.float32)
+        grippers = np.array(["gripper" in f.name for f in spec.action])
+        self._offsets: dict[int, Vector] = {}
+        step = 0
+        for _ in range(rng.integers(BURSTS[0], BURSTS[1], endpoint=True)):
+            step += int(rng.integers(GAP_STEPS[0], GAP_STEPS[1], endpoint=True))
+            offset = rng.normal(0.0, OFFSET_SCALE, len(spec.action))
+            if rng.random() < SLIP_PROBABILITY:
+                offset[grippers] = rng.choice([-SLIP, SLIP])
+            for _ in range(rng.integers(BURST_STEPS[0], BURST_STEPS[1], endpoint=True)):
+                self._offsets[step] = (offset * (self._high - self._low)).astype(np.float32)
+                step += 1
+
+    def apply(self, step: int, action: Vector) -> Vector:
+        """Return what to execute at a step, within the fields' ranges; action itself outside the bursts."""
+        if step not in self._offsets:
+            return action
+        executed: Vector = np.clip(action + self._offsets[step], self._low, self._high, dtype=np.float32)
+        return executed
+
+
+def demonstrate(
+    robot: Robot,
+    expert: Policy,
+    *,
+    task: str,
+    seed: int,
+    perturb: float = 0.0,
+    label_sizes: Mapping[str, int] | None = None,
+) -> Episode:
+    """Record one episode of the expert to its end; perturb is the probability that bursts disturb it.
+
+    The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
+    """
+    observation = robot.reset(seed, task)
+    labels = robot.labels() if isinstance(robot, Labelled) else {}
+    expert.reset(observation.instruction, robot.spec)
+    rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
+    disturbance = Disturbance(robot.spec, rng) if rng.random() < perturb else None
+    recorder = EpisodeRecorder(task, seed, observation.instruction)
+    for index in range(MAX_STEPS):
+        clean = _pose(expert.act(observation)[0])
+        executed = disturbance.apply(index, clean) if disturbance else clean
+        step = robot.step(PoseAction(executed))
+        recorder.add(observation, clean, step, labels=labels, perturbed=not np.array_equal(executed, clean))
+        observation, labels = step.observation, step.labels
+        if step.done:
+            break
+    return _narrated(recorder.finish(label_sizes), robot)
+
+
+def _narrated(episode: Episode, robot: Robot) -> Episode:
+    """Give every row the sentence of its next half second, which a disturbance within it makes unsayable."""
+    if not isinstance(robot, Narrator):
+        return episode
+    span, last = round(TEXT_SPAN_S * robot.spec.control_hz), len(episode) - 1
+    return replace(
+        episode,
+        text=tuple(
+            "" if episode.perturbed[i : i + span].any() else robot.describe(state, episode.state[min(i + span, last)])
+            for i, state in enumerate(episode.state)
+        ),
+    )
+
+
+def _pose(action: Action) -> Vector:
+    if not isinstance(action, PoseAction):
+        raise InvalidActionError(f"a demonstration takes poses; the expert said {action}")
+    return action.values.astype(np.float32)

@@ -1,0 +1,129 @@
+"""Records demonstrations in processes of their own, each with its own simulator and renderer."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from embodied.modules import open_expert, open_robot
+from embodied.recording.demonstration import Labelled, demonstrate
+from embodied.recording.episode import Episode
+from embodied.types import Policy, Robot, RobotSpec
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to record: the robot's module and options, how often to disturb, the labels to keep."""
+
+    robot: str
+    options: Mapping[str, Any]
+    perturb: float
+    label_sizes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An episode that was dropped, and why."""
+
+    task: str
+    seed: int
+    reason: str
+
+
+Job = tuple[str, int]  # task, seed
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the rows of a dataset will look like: the robot's spec, and the size of each label over all tasks."""
+
+    spec: RobotSpec
+    label_sizes: Mapping[str, int]
+
+
+def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Probe:
+    """Open the robot and its expert, take a step of each task, and return what was found.
+
+    No tasks means all that the robot has. Raises UnknownNameError for a module, option or task that does not exist.
+    """
+    robot = open_robot(robot_module, options)
+    try:
+        for task in tasks:
+            robot.spec.require_task(task)
+        expert = open_expert(robot_module, robot)
+        sizes: dict[str, int] = {}
+        for task in tasks or robot.spec.tasks:
+            observation = robot.reset(seed, task)
+            expert.reset(observation.instruction, robot.spec)
+            before = robot.labels() if isinstance(robot, Labelled) else {}
+            after = robot.step(expert.act(observation)[0]).labels
+            sizes |= {name: len(values) for name, values in {**before, **after}.items()}
+        return Probe(robot.spec, sizes)
+    finally:
+        robot.close()
+
+
+def record(setup: Setup, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Episode | Failure]]:
+    """Yield every job's episode or failure as it comes, in no order; what a job gives does not depend on the others."""
+    # Mesa draws with a thread a core unless told otherwise, which loses to one simulator a core.
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")  # a fork would share the parent's GL context
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(setup,)) as pool:
+        waiting = {pool.submit(_record_one, job): job for job in jobs}
+        try:
+            for future in as_completed(list(waiting)):
+                yield waiting.pop(future), future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Worker:
+    """One process's simulator and expert."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.robot: Robot = open_robot(setup.robot, setup.options)
+        self.expert: Policy = open_expert(setup.robot, self.robot)
+
+
+_worker: _Worker | None = None
+
+
+def _begin(setup: Setup) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _worker = _Worker(setup)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _record_one(job: Job) -> Episode | Failure:
+    if _worker is None:
+        raise RuntimeError("a worker was asked to record before it began")
+    task, seed = job
+    setup = _worker.setup
+    try:
+        episode = demonstrate(
+            _worker.robot,
+            _worker.expert,
+            task=task,
+            seed=seed,
+            perturb=setup.perturb,
+            label_sizes=setup.label_sizes,
+        )
+    except Exception as error:  # one bad seed must not lose the hours before it; it is reported by name
+        return Failure(task, seed, f"{type(error).__name__}: {error}")
+    return episode if episode.succeeded else Failure(task, seed, f"no success in {len(episode)} steps")

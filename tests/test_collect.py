@@ -1,0 +1,163 @@
+"""Collecting records the expert's clean answers, drops failures by name, and goes on where it was stopped."""
+
+import json
+
+import numpy as np
+import pytest
+import toy_world
+
+from embodied.cli import main
+from embodied.recording.collection import Collection, Plan
+from embodied.recording.demonstration import Disturbance, demonstrate
+from embodied.recording.format import DatasetError
+from embodied.recording.reader import DatasetReader
+from embodied.recording.workers import probe
+
+
+def collect(out, *extra, episodes=12):
+    required = ["--robot", "toy_world", "--episodes", str(episodes), "--out", str(out), "--option", "size=16"]
+    return main(["collect", *required, *extra])
+
+
+def bytes_of(dataset):
+    return {p.name: p.read_bytes() for p in sorted((dataset / "data").rglob("*.parquet"))}
+
+
+def recorded(perturb, seed=3):
+    robot = toy_world.make()
+    return demonstrate(robot, toy_world.expert(robot), task="reach", seed=seed, perturb=perturb)
+
+
+def test_rows_hold_the_experts_clean_answer_whatever_was_executed():
+    episode = recorded(perturb=1.0)
+    assert episode.perturbed.any()
+    assert not episode.perturbed.all()
+    assert (episode.action == episode.action[0]).all()
+
+
+def test_an_undisturbed_episode_has_no_perturbed_rows():
+    assert not recorded(perturb=0.0).perturbed.any()
+
+
+def test_a_disturbed_episode_takes_another_path():
+    disturbed, clean = recorded(perturb=1.0), recorded(perturb=0.0)
+    assert not np.array_equal(disturbed.state, clean.state)
+
+
+def test_the_same_seed_gives_the_same_demonstration():
+    first, second = recorded(perturb=1.0), recorded(perturb=1.0)
+    assert np.array_equal(first.state, second.state)
+    assert np.array_equal(first.perturbed, second.perturbed)
+    assert first.frames == second.frames
+
+
+def test_disturbances_come_in_short_bursts_within_the_fields_ranges():
+    spec = toy_world.make().spec
+    middle, edge = np.array([0.0, 0.7], np.float32), np.array([2.0, 0.0], np.float32)
+    for seed in range(50):
+        disturbance = Disturbance(spec, np.random.default_rng(seed))
+        moved = [not np.array_equal(disturbance.apply(step, middle), middle) for step in range(80)]
+        assert 2 <= sum(moved) <= 18
+        executed = np.stack([disturbance.apply(step, edge) for step in range(80)])
+        assert ((executed >= [-2.0, 0.0]) & (executed <= [2.0, 1.5])).all()
+
+
+def test_a_sentence_describes_the_next_half_second_unless_it_is_disturbed():
+    episode = recorded(perturb=1.0)
+    assert episode.text[0] == "up"
+    assert episode.text[-1] == "wait"
+    disturbed = np.flatnonzero(episode.perturbed)
+    assert all(episode.text[row] == "" for row in disturbed)
+    assert episode.text[disturbed[0] - 4] == ""
+
+
+def test_labels_are_those_of_the_observation_not_of_what_followed(tmp_path):
+    robot = toy_world.make()
+    episode = demonstrate(
+        robot, toy_world.expert(robot), task="push", seed=1, label_sizes={"target_position": 3, "other": 2}
+    )
+    assert np.array_equal(episode.labels["target_position"][:, 2], np.arange(len(episode)))
+    assert np.isnan(episode.labels["other"]).all()
+
+
+def test_the_dataset_is_the_same_at_any_number_of_workers(tmp_path, capsys):
+    assert collect(tmp_path / "one", "--workers", "1") == 0
+    assert collect(tmp_path / "two", "--workers", "2") == 0
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    assert "rows/s" in capsys.readouterr().out
+    reader = DatasetReader(tmp_path / "one")
+    order = [(e.task, e.seed) for e in reader.episodes]
+    assert order == [(task, seed) for task in ("reach", "push") for seed in range(12) if seed != 7]
+    assert reader.spec == toy_world.make().spec
+    assert reader.success[reader.done].all()
+    assert not (tmp_path / "one/staging").exists()
+
+
+def test_failed_episodes_are_dropped_and_reported(tmp_path, capsys):
+    assert collect(tmp_path / "d", "--task", "push", "--option", "bad_seed=2", "--workers", "1") == 0
+    tally = json.loads((tmp_path / "d/meta/collection.json").read_text())["tasks"]["push"]
+    assert (tally["attempted"], tally["kept"]) == (12, 10)
+    assert [f["seed"] for f in tally["failed"]] == [2, 7]
+    assert "seed 2 dropped: RuntimeError: the scene exploded" in capsys.readouterr().out
+
+
+def test_a_stopped_collection_is_refused_then_resumed_to_the_same_dataset(tmp_path, monkeypatch, capsys):
+    options = {"size": 16}
+    found = probe("toy_world", options, (), 0)
+    plan = Plan("toy_world", options, found.spec.tasks, 30, 0, 0.5)
+    collection = Collection(tmp_path / "stopped", plan, found)
+    collection.run(1)
+    (collection.parts[1].outcome).unlink()  # as if killed while it was being written
+
+    assert collect(tmp_path / "stopped", episodes=30) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert collect(tmp_path / "stopped", "--resume", "--perturb", "0", episodes=30) == 2
+    assert "perturb: began with 0.5, now 0.0" in capsys.readouterr().err
+    assert collect(tmp_path / "stopped", "--resume", episodes=30) == 0
+    assert collect(tmp_path / "whole", episodes=30) == 0
+    assert bytes_of(tmp_path / "stopped") == bytes_of(tmp_path / "whole")
+
+
+def test_finish_makes_a_dataset_of_what_is_there(tmp_path):
+    found = probe("toy_world", {"size": 16}, (), 0)
+    plan = Plan("toy_world", {"size": 16}, found.spec.tasks, 30, 0, 0.5)
+    collection = Collection(tmp_path / "d", plan, found)
+    collection.run(1)
+    (collection.parts[-1].outcome).unlink()
+    assert collect(tmp_path / "d", "--finish", episodes=30) == 0
+    assert [e.task for e in DatasetReader(tmp_path / "d").episodes].count("push") == 23
+
+
+def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
+    assert collect(tmp_path / "d", "--task", "reach", "--seed", "7", "--workers", "1", episodes=1) == 2
+    assert "not one success in 1 episodes" in capsys.readouterr().err
+    with pytest.raises(DatasetError):
+        DatasetReader(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        (["--seed", "999995"], "those above are for evaluation"),
+        (["--seed", "-1"], "seeds -1 to 10"),
+        (["--perturb", "1.5"], "share from 0 to 1"),
+        (["--workers", "0"], "at least 1"),
+        (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),
+        (["--option", "colour=red"], "no option 'colour'"),
+    ],
+)
+def test_bad_arguments_are_refused_and_leave_nothing(tmp_path, capsys, extra, complaint):
+    assert collect(tmp_path / "d", *extra) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_unknown_robot_is_refused(tmp_path, capsys):
+    assert main(["collect", "--robot", "envs.nothing", "--episodes", "1", "--out", str(tmp_path / "d")]) == 2
+    assert "no robot module 'envs.nothing'" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path, capsys):
+    (tmp_path / "letter.txt").write_text("dear reader")
+    assert collect(tmp_path) == 2
+    assert "not an empty folder" in capsys.readouterr().err
