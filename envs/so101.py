@@ -27,7 +27,7 @@ from envs.cameras import Cameras
 from envs.kinematics import ArmKinematics
 from envs.scene import CONTROL_PERIOD_S, JOINTS, Scene
 from envs.tasks import Task, all_tasks
-from envs.verbs import VERBS, OutOfReachError, lower
+from envs.verbs import VERBS, OutOfReachError, lower, verb_for
 
 if TYPE_CHECKING:
     from embodied.types import Policy
@@ -148,6 +148,11 @@ class SO101:
             "target_box": box(self.scene, layout.target, "front"),
             "goal_box": box(self.scene, layout.goal, "front"),
         }
+
+    def describe(self, before: Vector, after: Vector) -> str:
+        """Return the text action that best describes the motion between two states (6,) half a second apart."""
+        start, end = (self._kinematics.pose(state[:5].astype(np.float64)).position_m for state in (before, after))
+        return verb_for(end - start, float(after[5] - before[5]))
 
     def stop(self) -> None:
         """Hold the measured position and drop what is left of a chunk under way."""
