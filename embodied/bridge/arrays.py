@@ -13,7 +13,7 @@ from embodied.v1 import types_pb2 as pb
 
 MAX_DIMENSIONS = 8
 
-_WIRE_DTYPES: dict[int, np.dtype[Any]] = {
+_WIRE_DTYPES: dict[pb.DType, np.dtype[Any]] = {
     pb.DTYPE_UINT8: np.dtype("u1"),
     pb.DTYPE_INT32: np.dtype("<i4"),
     pb.DTYPE_INT64: np.dtype("<i8"),

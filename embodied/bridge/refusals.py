@@ -1,5 +1,7 @@
 """Errors on the wire: a user's mistake comes back as the type it was raised as, anything else as one line."""
 
+from __future__ import annotations
+
 from embodied.errors import (
     EmbodiedError,
     InvalidActionError,
@@ -11,7 +13,7 @@ from embodied.errors import (
 )
 from embodied.v1 import types_pb2 as pb
 
-_TYPES: dict[int, type[EmbodiedError]] = {
+_TYPES: dict[pb.ErrorCode, type[EmbodiedError]] = {
     pb.ERROR_CODE_UNKNOWN_NAME: UnknownNameError,
     pb.ERROR_CODE_SPEC_MISMATCH: SpecMismatchError,
     pb.ERROR_CODE_INVALID_OBSERVATION: InvalidObservationError,

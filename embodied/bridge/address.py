@@ -1,0 +1,93 @@
+"""Addresses of the bridge: host:port or unix:/path, loopback unless told otherwise, and what both ends agree on."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from dataclasses import dataclass
+
+from embodied.errors import EmbodiedError
+
+PROTOCOL = 1  # version of proto/embodied/v1 as a whole; both sides must say the same
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+DEFAULT_ADDRESS = "127.0.0.1:0"  # port 0: any free one
+
+GRPC_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # else two servers share a port and clients reach either
+    ("grpc.enable_http_proxy", 0),  # a robot is never behind the web proxy of the environment
+    ("grpc.enable_retries", 0),  # a command is never sent twice
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is: a unix socket's path, or a host and a port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read host:port, [ipv6]:port or unix:/path; raise EmbodiedError for anything else."""
+        if text.startswith("unix:") and len(text) > len("unix:"):
+            return cls(path=text.removeprefix("unix:"))
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
+            raise EmbodiedError(f"{text!r} is no address; give host:port or unix:/path")
+        return cls(host=host, port=int(port))
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.path or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def require_local(self) -> None:
+        """Raise EmbodiedError if other machines could reach it."""
+        if not self.is_local:
+            raise EmbodiedError(
+                f"{self} can be reached from other machines, and nothing on this wire is encrypted or checked yet; "
+                "serve on 127.0.0.1 or unix:/path, or say that it is to be insecure"
+            )
+
+    def why_not_bound(self) -> str:
+        """Say why a server could not listen here."""
+        if self.path:
+            return f"{self.path} cannot be a unix socket: its folder must exist, be writable, and the path be short"
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            with socket.socket(family) as probe:
+                probe.bind((self.host, self.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {self.port} of {self.host} is in use; choose another, or 0 for any free one"
+            return f"{self} cannot be listened on: {error.strerror or error}"
+        return f"{self} cannot be listened on"
+
+    def require_free_path(self) -> None:
+        """Raise EmbodiedError if a server answers at this unix socket (gRPC would take its path away unasked)."""
+        if not self.path or not os.path.exists(self.path):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self.path)
+            except ConnectionRefusedError:
+                return  # left behind by a server that died
+            except OSError as error:
+                raise EmbodiedError(f"{self.path} is there and is no socket to serve on: {error.strerror}") from error
+        raise EmbodiedError(f"{self} is in use by another server")

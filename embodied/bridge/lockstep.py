@@ -1,0 +1,118 @@
+"""A client's conversation over one stream: a request, its reply, then the next; broken once, broken for good."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from embodied.bridge.address import GRPC_OPTIONS, Address
+from embodied.errors import ProtocolError
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Answer = TypeVar("Answer")
+
+_MEANINGS = {
+    grpc.StatusCode.UNIMPLEMENTED: "answers, but is no {what}: a robot server is asked for a policy, or the reverse",
+    grpc.StatusCode.UNAVAILABLE: "cannot be reached or went away",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "did not answer in time; is the {what} running there?",
+    grpc.StatusCode.CANCELLED: "ended the session",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "refused",
+    grpc.StatusCode.FAILED_PRECONDITION: "refused",
+}
+
+
+class Peer:
+    """The far side as seen from a client: its channel, what it is, and how its failures are told."""
+
+    def __init__(self, address: str, what: str) -> None:
+        """Open a channel to address without waiting for it; what says what is expected there."""
+        self.address = str(Address.parse(address))
+        self.what = what
+        self.channel = grpc.insecure_channel(self.address, options=GRPC_OPTIONS)
+
+    def ask(
+        self, method: Callable[..., Answer], request: Message, timeout_s: float, *, patient: bool = False
+    ) -> Answer:
+        """Return the answer to a unary request; patient waits for a server that is still starting."""
+        try:
+            return method(request, timeout=timeout_s, wait_for_ready=patient)
+        except grpc.RpcError as error:
+            raise self.failure(error) from error
+
+    def failure(self, error: grpc.RpcError) -> ProtocolError:
+        """Return what a failed call means, in words."""
+        code, details = error.code(), error.details() or "no details"
+        meaning = _MEANINGS.get(code, f"failed with {code.name}").format(what=self.what)
+        return ProtocolError(f"{self.what} at {self.address} {meaning} ({details})")
+
+
+class LockStep(Generic[Request, Reply]):
+    """One stream of requests and replies in turn; nothing is resent, and a failed stream stays failed."""
+
+    def __init__(self, peer: Peer, method: Callable[..., Any], reply_timeout_s: float) -> None:
+        self._peer = peer
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._replies: Iterator[Reply] = method(iter(self._requests.get, None))
+        self._call: grpc.Call = self._replies  # gRPC's stream is both
+        self._turn = threading.Lock()
+        self._ended: ProtocolError | None = None
+        self._reply_timeout_s = reply_timeout_s
+        self._due_s = float("inf")  # monotonic; when the reply being waited for is late
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="bridge-watch", daemon=True).start()
+
+    def exchange(self, request: Request) -> Reply:
+        """Send a request and return its reply; raise ProtocolError if the stream has failed or fails now."""
+        with self._turn:
+            if self._ended is not None:
+                raise ProtocolError(f"{self._ended}; connect again for a new session") from self._ended
+            self._due_s = time.monotonic() + self._reply_timeout_s
+            self._requests.put(request)
+            try:
+                return next(self._replies)
+            except grpc.RpcError as error:
+                self._ended = self._told(error)
+                raise self._ended from error
+            except StopIteration:
+                self._ended = ProtocolError(f"{self._peer.what} at {self._peer.address} ended the session")
+                raise self._ended from None
+            except BaseException:  # an interrupt leaves a reply on its way that would answer the next request
+                self._ended = ProtocolError("the session was interrupted while it waited for a reply")
+                self._call.cancel()
+                raise
+            finally:
+                self._due_s = float("inf")
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the stream and wait until the far side has let go of it; idempotent, safe from any thread."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._requests.put(None)
+        late = threading.Timer(timeout_s, self._call.cancel)
+        late.start()
+        with self._turn:
+            self._ended = self._ended or ProtocolError(f"the session with {self._peer.address} was closed")
+            self._call.code()  # blocks until the far side's status is here
+        late.cancel()
+
+    def _told(self, error: grpc.RpcError) -> ProtocolError:
+        if time.monotonic() >= self._due_s:
+            return ProtocolError(
+                f"{self._peer.what} at {self._peer.address} did not reply within {self._reply_timeout_s} s"
+            )
+        return self._peer.failure(error)
+
+    def _watch(self) -> None:
+        """Cancel a call whose reply is late; sleeps through whole time-outs, so a step costs it nothing."""
+        while not self._closed.wait(min(max(self._due_s - time.monotonic(), 0.0), self._reply_timeout_s)):
+            if time.monotonic() >= self._due_s:
+                self._call.cancel()
+                return

@@ -1,0 +1,63 @@
+"""A gRPC server that binds before it loads, refuses clearly, and stops from any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+import grpc
+
+from embodied.bridge.address import GRPC_OPTIONS, Address
+from embodied.errors import EmbodiedError
+
+
+class BridgeServer:
+    """A server at an address; a context manager that stops it."""
+
+    def __init__(self, address: str, *, threads: int, insecure: bool) -> None:
+        """Bind to address; raise EmbodiedError if it is taken, or reachable from elsewhere without insecure."""
+        wanted = Address.parse(address)
+        if not insecure:
+            wanted.require_local()
+        wanted.require_free_path()
+        self._grpc = grpc.server(ThreadPoolExecutor(threads, "bridge"), options=GRPC_OPTIONS)
+        try:
+            port = self._grpc.add_insecure_port(str(wanted))
+        except RuntimeError as error:
+            raise EmbodiedError(wanted.why_not_bound()) from error
+        self._address = wanted if wanted.path else Address(host=wanted.host, port=port)
+        self._release: Callable[[], None] = lambda: None
+        self._stopping = threading.Lock()
+        self._stopped = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """Return the address to connect to, with the port that was really bound."""
+        return str(self._address)
+
+    def start(self, register: Callable[[grpc.Server], None], release: Callable[[], None]) -> None:
+        """Answer requests from now on; release runs once, after the last of them."""
+        register(self._grpc)
+        self._release = release
+        self._grpc.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until the server has stopped, or timeout_s passed; return whether it has stopped."""
+        return self._stopped.wait(timeout_s)
+
+    def stop(self) -> None:
+        """End every session and let go of what is served; idempotent, safe from any thread."""
+        with self._stopping:
+            if self._stopped.is_set():
+                return
+            self._grpc.stop(grace=None).wait()
+            self._release()
+            self._stopped.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
