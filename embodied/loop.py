@@ -24,6 +24,9 @@ class Observer(Protocol):
     def stepped(self, action: Action, step: Step) -> None:
         """See an action and what came of it."""
 
+    def ended(self, success: bool) -> None:
+        """See the outcome."""
+
 
 @dataclass(frozen=True)
 class Cycle:
@@ -98,6 +101,8 @@ def run_episode(
             observation, success, done = step.observation, step.success, step.done
         steps += executed
         cycles.append(Cycle(act_ns, step_ns, executed))
+    if observer:
+        observer.ended(success)
     return Episode(
         task=task,
         seed=seed,

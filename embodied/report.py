@@ -29,9 +29,8 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
     protocol is everything that decides the outcomes (its hash is the report's); run is what does not: addresses,
     workers, duration. Latencies leave out observed episodes, whose every step was rendered, unless all were observed.
     """
-    tasks = {
-        task: _task_report([e for e in episodes if e.task == task]) for task in dict.fromkeys(e.task for e in episodes)
-    }
+    names = dict.fromkeys(e.task for e in episodes)
+    tasks = {name: _task_report([e for e in episodes if e.task == name]) for name in names}
     timed = [e for e in episodes if not e.observed] or list(episodes)
     cycles = [cycle for episode in timed for cycle in episode.cycles]
     return {
@@ -93,18 +92,14 @@ def summarise(report: Report) -> str:
     lines = [
         f"# {protocol['robot']['spec']['name']} · {policy['module'] or 'remote policy'}",
         "",
-        *_table(
+        *table(
             ["task", "episodes", "successes", "rate", "95 % interval", "steps (median)"],
-            [
-                [task, t["episodes"], t["successes"], f"{t['successes'] / t['episodes']:.1%}"]
-                + ["{:.1%} to {:.1%}".format(*t["wilson95"]), f"{t['steps_median']:g}"]
-                for task, t in report["tasks"].items()
-            ],
+            [_task_row(name, task) for name, task in report["tasks"].items()],
         ),
         "",
         f"Mean over tasks: {report['mean_of_tasks']:.1%}.",
         "",
-        *_table(
+        *table(
             ["latency", "p50 ms", "p95 ms", "p99 ms"],
             [[stage, *(f"{p[q]:.2f}" for q in ("p50", "p95", "p99"))] for stage, p in report["latency_ms"].items()],
         ),
@@ -137,6 +132,12 @@ def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
+def _task_row(name: str, task: Mapping[str, Any]) -> list[object]:
+    episodes, successes, (low, high) = task["episodes"], task["successes"], task["wilson95"]
+    rate, interval = f"{successes / episodes:.1%}", f"{low:.1%} to {high:.1%}"
+    return [name, episodes, successes, rate, interval, f"{task['steps_median']:g}"]
+
+
 def _percentiles_ms(times_ns: Sequence[float]) -> dict[str, float]:
     p50, p95, p99 = np.percentile(np.asarray(times_ns, np.float64) / 1e6, (50, 95, 99))
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
@@ -165,8 +166,8 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
 
 
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lay out a Markdown table whose columns are aligned for a terminal too."""
+def table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lay out a Markdown table, as lines, whose columns are aligned for a terminal too."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]

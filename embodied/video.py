@@ -35,7 +35,7 @@ class VideoRecorder:
         self._spec, self._policy, self._instruction = spec, policy, instruction
         self._cameras = choose_cameras(spec, cameras)
         self._steps = 0
-        self._latest: Observation | None = None
+        self._closed = False
         self._stack = contextlib.ExitStack()
         self._container = self._stack.enter_context(av.open(str(path), "w", options={"movflags": "faststart"}))
         self._stream = self._container.add_stream("libx264", rate=Fraction(spec.control_hz).limit_denominator(1000))
@@ -48,19 +48,21 @@ class VideoRecorder:
         self._write(observation, None)
 
     def stepped(self, action: Action, step: Step) -> None:
-        """Draw what came of an action; the last step's outcome stays on screen for a while."""
+        """Draw what came of an action."""
         self._steps += 1
-        self._write(step.observation, step.success if step.done else None)
-        if step.done:
-            for _ in range(round(BANNER_S * self._spec.control_hz)):
-                self._write(step.observation, step.success)
+        self._write(step.observation, None)
+
+    def ended(self, success: bool) -> None:
+        """Keep the last observation on screen for a while, with the outcome."""
+        for _ in range(round(BANNER_S * self._spec.control_hz)):
+            self._write(self._latest, success)
 
     def close(self) -> None:
         """Flush the encoder and close the file; idempotent."""
         with self._stack:
-            if self._latest is not None:
+            if not self._closed:
+                self._closed = True
                 self._container.mux(self._stream.encode())
-                self._latest = None
 
     def __enter__(self) -> VideoRecorder:
         return self
@@ -111,9 +113,8 @@ def draw(
         cv2.putText(view, camera.name, (8, VIEW_HEIGHT_PX - 10), FONT, 0.45, INK, 1, cv2.LINE_AA)
         views.append(view)
     image = np.concatenate(views, axis=1)
-    caption = np.full(
-        (CAPTION_HEIGHT_PX, image.shape[1], 3), GROUND if outcome is None else GREEN if outcome else RED, np.uint8
-    )
+    ground = GROUND if outcome is None else GREEN if outcome else RED
+    caption = np.full((CAPTION_HEIGHT_PX, image.shape[1], 3), ground, np.uint8)
     for row, line in enumerate(_wrap(text, image.shape[1] - 24)[:2]):
         cv2.putText(caption, line, (12, 22 + 20 * row), FONT, 0.5, INK, 1, cv2.LINE_AA)
     status = "" if outcome is None else "  success" if outcome else "  failure"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Protocol, cast
+from types import FrameType
+from typing import NoReturn, Protocol, cast
 
 from embodied.errors import EmbodiedError
 
@@ -43,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     A mistake of the user's is one line on stderr and never a traceback; a traceback is always a bug of ours.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit)  # so that whatever is open closes, and nothing stays half-written
     try:
         # --help and a bad verb exit here, before any verb's module is imported.
         name = _verb_parser().parse_args(arguments[:1]).verb
@@ -61,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe left (`embodied ... | head`); what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _exit(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
 
 
 def _verb_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,38 @@
+"""Serve a robot over gRPC, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+
+from embodied.bridge.robot_server import serve_robot
+from embodied.cli.arguments import add_address, add_robot_options
+from embodied.cli.waiting import serve_until_asked
+from embodied.errors import EmbodiedError
+from embodied.modules import is_address, open_robot
+from embodied.types import Robot
+
+EXAMPLE = """example:
+  embodied host envs.so101 --address 127.0.0.1:50051 --option size=224
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the robot and where it is served."""
+    parser.add_argument("robot", metavar="ROBOT", help="a module, as in envs.so101")
+    add_robot_options(parser)
+    add_address(parser, "127.0.0.1:50051")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve the robot; it moves only while one client holds its control stream."""
+    if is_address(args.robot):
+        raise EmbodiedError(f"host takes a robot's module; {args.robot} is served already")
+    name = args.robot
+
+    def make() -> Robot:
+        nonlocal name
+        robot = open_robot(args.robot, dict(args.option))
+        name = robot.spec.name
+        return robot
+
+    return serve_until_asked(lambda: serve_robot(make, args.address, insecure=args.insecure), lambda: name)

@@ -1,0 +1,191 @@
+"""Run a policy on a robot, episode by episode, and write a report, a summary and videos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from embodied.cli.arguments import add_checkpoint, add_robot_options, natural_int, positive_int
+from embodied.errors import EmbodiedError
+from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
+from embodied.modules import checkpoint_sha256, is_address
+from embodied.output import output_folder
+from embodied.report import build_report, summarise
+from embodied.rollouts import EXPERT, Job, Setup, Workers
+from embodied.types import RobotSpec
+
+EXAMPLE = """examples:
+  embodied rollout --robot envs.so101 --policy policies.token --checkpoint checkpoints/so101 \\
+      --task all --episodes 200 --workers 2 --remote --out runs/so101
+  embodied rollout --robot envs.so101 --policy expert --task stack --episodes 20 --out runs/expert
+  embodied rollout --robot 127.0.0.1:50051 --policy 127.0.0.1:50052 --task reach --episodes 5 --out runs/remote
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what is run, how often, and where it is written."""
+    parser.add_argument("--robot", required=True, metavar="MODULE|ADDRESS", help="as in envs.so101 or 127.0.0.1:50051")
+    parser.add_argument(
+        "--policy", required=True, metavar="MODULE|ADDRESS", help=f"or {EXPERT!r}: the robot module's own scripted one"
+    )
+    add_checkpoint(parser)
+    add_robot_options(parser)
+    parser.add_argument("--task", required=True, metavar="T[,T2]|all", help="tasks of the robot")
+    parser.add_argument("--episodes", type=positive_int, required=True, metavar="N", help="for each task")
+    parser.add_argument(
+        "--seed",
+        type=natural_int,
+        default=FIRST_EVALUATION_SEED,
+        help=f"of the first episode; the next has one more (default {FIRST_EVALUATION_SEED})",
+    )
+    parser.add_argument("--instruction", metavar="TEXT", help="said in place of the robot's own")
+    parser.add_argument("--max-steps", type=positive_int, default=MAX_STEPS, metavar="N", help="end an episode there")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for what is written")
+    parser.add_argument("--force", action="store_true", help="replace an earlier report at --out")
+    parser.add_argument("--workers", type=positive_int, default=1, metavar="W", help="processes (default 1)")
+    parser.add_argument("--remote", action="store_true", help="drive the robot's module over gRPC, in its own process")
+    parser.add_argument("--videos", type=natural_int, default=2, metavar="K", help="for each task (default 2)")
+    parser.add_argument("--camera", action="append", default=[], metavar="NAME", help="drawn in videos (default all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the episodes; write report.json, summary.md, episodes.jsonl, videos/ and contact_sheet.png, or nothing."""
+    setup = _setup(args)
+    policy = _policy_protocol(setup)
+    began_s = time.monotonic()
+    with output_folder(args.out, marker="report.json", force=args.force) as folder:
+        with Workers(setup, args.workers) as workers:
+            spec = workers.spec
+            jobs = _jobs(args, spec, folder / "videos")
+            for name in setup.cameras:
+                spec.camera(name)
+            results = {(e.task, e.seed): e for e in _progress(workers.run(jobs), len(jobs))}
+        episodes = [results[job.task, job.seed] for job in jobs]
+        protocol = _protocol(setup, spec, policy, jobs)
+        report = build_report(protocol, episodes, _run_notes(args, time.monotonic() - began_s))
+        _write(folder, report, episodes, jobs)
+    print(summarise(report))
+    print(f"wrote {args.out}/report.json")
+    return 0
+
+
+def _setup(args: argparse.Namespace) -> Setup:
+    if args.seed < FIRST_EVALUATION_SEED:
+        raise EmbodiedError(
+            f"--seed {args.seed} may have been a demonstration's; evaluations begin at {FIRST_EVALUATION_SEED}"
+        )
+    if is_address(args.robot) and args.workers > 1:
+        raise EmbodiedError(f"the robot at {args.robot} has one operator at a time; --workers must be 1")
+    if args.videos and not (find_spec("av") and find_spec("cv2")):
+        raise EmbodiedError("videos need av and cv2: pip install 'embodied-runtime[record]', or say --videos 0")
+    return Setup(
+        robot=args.robot,
+        policy=args.policy,
+        checkpoint=args.checkpoint,
+        robot_options=dict(args.option),
+        policy_options=dict(args.policy_option),
+        remote=args.remote,
+        instruction=None if args.instruction is None else check_instruction(args.instruction),
+        max_steps=args.max_steps,
+        cameras=tuple(args.camera),
+    )
+
+
+def _jobs(args: argparse.Namespace, spec: RobotSpec, videos: Path) -> list[Job]:
+    """Lay out the episodes: the i-th of every task has the seed --seed + i, whoever runs it."""
+    tasks = list(spec.tasks) if args.task == "all" else list(dict.fromkeys(args.task.split(",")))
+    if not tasks:
+        raise EmbodiedError(f"{spec.name} has no tasks")
+    for task in tasks:
+        spec.require_task(task)
+    return [
+        Job(task, seed, videos / f"{task}_{seed}.mp4" if seed < args.seed + args.videos else None)
+        for task in tasks
+        for seed in range(args.seed, args.seed + args.episodes)
+    ]
+
+
+def _progress(episodes: Iterator[Episode], total: int) -> Iterable[Episode]:
+    if not find_spec("tqdm"):
+        yield from episodes
+        return
+    from tqdm import tqdm  # a robot's own computer need not have it
+
+    successes = 0
+    with tqdm(total=total, unit="episode", dynamic_ncols=True) as bar:
+        for done, episode in enumerate(episodes, 1):
+            successes += episode.success
+            bar.set_postfix_str(f"{successes}/{done} succeeded", refresh=False)
+            bar.update()
+            yield episode
+
+
+def _policy_protocol(setup: Setup) -> dict[str, Any]:
+    return {
+        "module": None if is_address(setup.policy) else setup.policy,
+        "options": dict(setup.policy_options),
+        "checkpoint_sha256": None if setup.checkpoint is None else checkpoint_sha256(setup.checkpoint),
+        "privileged": setup.policy == EXPERT,
+    }
+
+
+def _protocol(setup: Setup, spec: RobotSpec, policy: dict[str, Any], jobs: list[Job]) -> dict[str, Any]:
+    """Gather everything that decides the outcomes; addresses and workers do not, so they stay out."""
+    seeds = [job.seed for job in jobs]
+    return {
+        "robot": {
+            "module": None if is_address(setup.robot) else setup.robot,
+            "options": dict(setup.robot_options),
+            "spec": spec.to_dict(),
+        },
+        "policy": policy,
+        "tasks": list(dict.fromkeys(job.task for job in jobs)),
+        "seeds": {
+            "first": min(seeds),
+            "episodes": max(seeds) - min(seeds) + 1,
+            "rule": "episode i of a task: first + i",
+        },
+        "max_steps": setup.max_steps,
+        "instruction": setup.instruction,
+    }
+
+
+def _run_notes(args: argparse.Namespace, duration_s: float) -> dict[str, Any]:
+    return {
+        "robot": args.robot,
+        "policy": args.policy,
+        "checkpoint": None if args.checkpoint is None else str(args.checkpoint),
+        "over_grpc": args.remote or is_address(args.robot),
+        "workers": args.workers,
+        "cores": os.cpu_count(),
+        "duration_s": round(duration_s, 3),
+    }
+
+
+def _write(folder: Path, report: dict[str, Any], episodes: list[Episode], jobs: list[Job]) -> None:
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (folder / "summary.md").write_text(summarise(report), encoding="utf-8")
+    lines = [json.dumps(_episode_record(episode), ensure_ascii=False) for episode in episodes]
+    (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if videos := [job.video for job in jobs if job.video is not None]:
+        from embodied.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
+
+        write_png(folder / "contact_sheet.png", contact_sheet(videos))
+
+
+def _episode_record(episode: Episode) -> dict[str, Any]:
+    return {
+        "task": episode.task,
+        "seed": episode.seed,
+        "instruction": episode.instruction,
+        "success": episode.success,
+        "steps": episode.steps,
+        "reward": episode.reward,
+        "interventions": len(episode.interventions),
+    }

@@ -1,0 +1,201 @@
+"""Runs many episodes on worker processes, each with a robot and a policy of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Self
+
+from embodied.errors import EmbodiedError
+from embodied.hosting import HostProcess
+from embodied.loop import MAX_STEPS, Episode, run_episode
+from embodied.modules import is_address, open_expert, open_policy, open_robot
+from embodied.types import Policy, Robot, RobotSpec
+
+EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
+JOIN_TIMEOUT_S = 15.0
+
+
+class WorkerError(EmbodiedError):
+    """The user's mistake, found by a worker."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker opens, and how it runs an episode."""
+
+    robot: str
+    policy: str
+    checkpoint: Path | None = None
+    robot_options: Mapping[str, Any] = field(default_factory=dict)
+    policy_options: Mapping[str, Any] = field(default_factory=dict)
+    remote: bool = False  # drive the robot's module through a child process and gRPC
+    instruction: str | None = None
+    max_steps: int = MAX_STEPS
+    cameras: tuple[str, ...] = ()  # drawn in videos; all if empty
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode to run, and the video to write of it."""
+
+    task: str
+    seed: int
+    video: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+    users_mistake: bool
+
+
+class Workers:
+    """Processes that run episodes; a context manager that ends them, and whatever they started."""
+
+    spec: RobotSpec
+
+    def __init__(self, setup: Setup, count: int) -> None:
+        """Start count workers and wait until each has its robot and policy; raise WorkerError if one cannot."""
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, _cores() // count)
+        self._workers = []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, setup, threads), daemon=True)
+            process.start()
+            theirs.close()  # so that a worker's death reads as the end of its pipe
+            self._workers.append((process, ours))
+        try:
+            self.spec, *_ = [_receive(pipe) for _, pipe in self._workers]
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Episode]:
+        """Run the jobs and yield each episode as it ends, in no particular order."""
+        waiting = iter(jobs)
+        idle = [pipe for _, pipe in self._workers]
+        busy: list[Connection] = []
+        while True:
+            while idle and (job := next(waiting, None)) is not None:
+                pipe = idle.pop()
+                pipe.send(job)
+                busy.append(pipe)
+            if not busy:
+                return
+            for pipe in wait(busy):
+                assert isinstance(pipe, Connection)
+                episode: Episode = _receive(pipe)
+                busy.remove(pipe)
+                idle.append(pipe)
+                yield episode
+
+    def close(self) -> None:
+        """End the workers, in the middle of an episode if need be; idempotent."""
+        for process, pipe in self._workers:
+            pipe.close()
+            process.terminate()
+        for process, _ in self._workers:
+            process.join(JOIN_TIMEOUT_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _receive(pipe: Connection) -> Any:  # noqa: ANN401  whatever the worker sends but a failure
+    try:
+        answer = pipe.recv()
+    except EOFError:
+        raise RuntimeError("a worker died without a word; was it out of memory?") from None
+    if isinstance(answer, _Failure):
+        raise WorkerError(answer.message) if answer.users_mistake else RuntimeError(f"in a worker:\n{answer.message}")
+    return answer
+
+
+def _work(pipe: Connection, setup: Setup, threads: int) -> None:
+    """Open the robot and the policy, then run jobs until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
+    signal.signal(signal.SIGTERM, _exit)
+    # Before torch or a renderer is imported; workers that each took every core would only stand in each other's way.
+    for name in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    try:
+        with contextlib.ExitStack() as stack:
+            robot, policy = _open(setup, stack)
+            stack.callback(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # runs first: let the rest close undisturbed
+            pipe.send(robot.spec)
+            for job in _jobs(pipe):
+                pipe.send(_run(job, setup, robot, policy))
+    except Exception as error:
+        users_mistake = isinstance(error, EmbodiedError)
+        with contextlib.suppress(ConnectionError):  # the parent may be gone
+            pipe.send(_Failure(str(error) if users_mistake else traceback.format_exc(), users_mistake))
+
+
+def _jobs(pipe: Connection) -> Iterator[Job]:
+    while True:
+        try:
+            yield pipe.recv()
+        except EOFError:  # the parent has no more, or is gone
+            return
+
+
+def _exit(signum: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signum, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy]:
+    if setup.remote and not is_address(setup.robot):
+        host = stack.enter_context(HostProcess(setup.robot, setup.robot_options))
+        robot = open_robot(host.address, {})
+    else:
+        robot = open_robot(setup.robot, setup.robot_options)
+    stack.callback(robot.close)
+    if setup.policy == EXPERT:
+        policy = open_expert("remote:" if setup.remote else setup.robot, robot)
+    else:
+        policy = open_policy(setup.policy, setup.checkpoint, setup.policy_options)
+    if callable(close := getattr(policy, "close", None)):
+        stack.callback(close)
+    return robot, policy
+
+
+def _run(job: Job, setup: Setup, robot: Robot, policy: Policy) -> Episode:
+    with contextlib.ExitStack() as stack:
+        observer = None
+        if job.video is not None:
+            from embodied.video import VideoRecorder  # a rollout without videos needs no av or cv2
+
+            job.video.parent.mkdir(parents=True, exist_ok=True)
+            observer = stack.enter_context(
+                VideoRecorder(job.video, robot.spec, policy, cameras=setup.cameras, instruction=setup.instruction)
+            )
+        return run_episode(
+            robot,
+            policy,
+            task=job.task,
+            seed=job.seed,
+            instruction=setup.instruction,
+            max_steps=setup.max_steps,
+            observer=observer,
+        )
