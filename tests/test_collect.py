@@ -139,7 +139,7 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
     ("extra", "complaint"),
     [
         (["--seed", "999995"], "those above are for evaluation"),
-        (["--seed", "-1"], "seeds -1 to 10"),
+        (["--seed", "-1"], "must not be negative"),
         (["--perturb", "1.5"], "share from 0 to 1"),
         (["--workers", "0"], "at least 1"),
         (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embodied.cli.arguments import add_robot_options, natural_int, positive_int
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
-from embodied.modules import parse_option
 from embodied.recording.collection import Collection, Plan
 from embodied.recording.workers import probe
 
@@ -37,12 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--robot", required=True, metavar="MODULE", help="robot module that offers an expert, as in envs.so101")
     add("--task", default="all", metavar="T[,T]", help="tasks, or all of the robot's (default)")
-    add("--episodes", type=int, required=True, metavar="N", help="seeds to attempt a task; failures are dropped")
-    add("--seed", type=int, default=0, metavar="S", help="first seed (default 0)")
+    add(
+        "--episodes",
+        type=positive_int,
+        required=True,
+        metavar="N",
+        help="seeds to attempt a task; failures are dropped",
+    )
+    add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="W", help="processes (default: one a core)")
+    add(
+        "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="W", help="processes (default: one a core)"
+    )
     add("--perturb", type=float, default=0.5, metavar="P", help="share of episodes that are disturbed (default 0.5)")
-    add("--option", type=parse_option, action="append", default=[], metavar="K=V", help="option of the robot module")
+    add_robot_options(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on with the unfinished collection in DIR")
     how.add_argument("--finish", action="store_true", help="make a dataset of what DIR holds, recording no more")
@@ -67,9 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.episodes < 1 or args.workers < 1:
-        raise CollectArgumentError("--episodes and --workers must be at least 1")
-    if args.seed < 0 or args.seed + args.episodes > FIRST_EVALUATION_SEED:
+    if args.seed + args.episodes > FIRST_EVALUATION_SEED:
         raise CollectArgumentError(
             f"seeds {args.seed} to {args.seed + args.episodes - 1} are not all in 0 to {FIRST_EVALUATION_SEED - 1}; "
             "those above are for evaluation"

@@ -1,0 +1,160 @@
+"""Say what this machine can do, what is missing and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+EXAMPLE = """example:
+  embodied doctor            # exit status 0: a simulation can be run here; 1: something it needs is missing
+  embodied doctor --json
+"""
+
+BACKENDS = ("egl", "osmesa")
+RENDER_TIMEOUT_S = 60
+NEEDED_DISK_GB = 2.0
+
+# extra -> (what it is for, its packages); the first three are what a simulation with a policy needs.
+EXTRAS = {
+    "core": ("the contract and the bridge", ("numpy", "grpcio", "protobuf")),
+    "sim": ("simulated robots", ("mujoco", "gymnasium", "mink", "daqp")),
+    "policy": ("the token policy", ("torch", "transformers", "tokenizers", "safetensors")),
+    "record": ("datasets and videos", ("pyarrow", "av", "opencv-python-headless", "tqdm")),
+    "dev": ("tests", ("pytest", "hypothesis", "ruff", "mypy", "grpcio-tools")),
+}
+OPTIONAL = {"dev"}
+
+# Rendered in a process of its own, since a GL library that fails may take its process along.
+_RENDER = """
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 3'/><geom size='.3'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().any(), "the frame is black"
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was found, and the command that mends it where it is not as it should be."""
+
+    name: str
+    found: str
+    ok: bool
+    needed: bool = True  # for a simulation run with a policy
+    mend: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every finding; return 0 if nothing needed is missing, 1 otherwise."""
+    findings = [*examine()]
+    ready = all(f.ok for f in findings if f.needed)
+    if args.json:
+        print(json.dumps({"ready": ready, "findings": [asdict(f) for f in findings]}, indent=2))
+    else:
+        _print(findings, ready)
+    return 0 if ready else 1
+
+
+def examine() -> Iterable[Finding]:
+    """Yield what this machine has, one finding at a time."""
+    yield Finding("python", f"{platform.python_version()} at {sys.executable}", sys.version_info >= (3, 11))
+    yield from (_packages(extra) for extra in EXTRAS)
+    renders = {backend: render_error(backend) for backend in BACKENDS}
+    working = [backend for backend, error in renders.items() if error is None]
+    for backend, error in renders.items():
+        # Either backend will do, so one that fails beside one that works is no fault.
+        yield Finding(f"render {backend}", error or "works", error is None, not working, _mend_gl(backend))
+    yield Finding(
+        "cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()), True
+    )
+    yield Finding("memory", _memory(), True, needed=False)
+    yield _disk()
+    yield Finding("gpu", _gpu(), True, needed=False)
+
+
+def render_error(backend: str) -> str | None:
+    """Render a frame with a MuJoCo GL backend in a process of its own; return None, or why there is no frame."""
+    try:
+        subprocess.run(
+            [sys.executable, "-c", _RENDER],
+            env={**os.environ, "MUJOCO_GL": backend},
+            capture_output=True,
+            text=True,
+            timeout=RENDER_TIMEOUT_S,
+            check=True,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no frame within {RENDER_TIMEOUT_S} s"
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines()
+        return next((line for line in reversed(lines) if "Error" in line), f"exit status {error.returncode}")[:160]
+    return None
+
+
+def _packages(extra: str) -> Finding:
+    what, packages = EXTRAS[extra]
+    versions = {package: _version(package) for package in packages}
+    missing = [package for package, version in versions.items() if version is None]
+    present = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+    found = "; ".join(filter(None, [present, f"missing {', '.join(missing)}" if missing else ""]))
+    wanted = "embodied-runtime" if extra == "core" else f"embodied-runtime[{extra}]"
+    mend = f"{sys.executable} -m pip install -c constraints.txt '{wanted}'"
+    return Finding(f"{extra}: {what}", found, not missing, extra not in OPTIONAL, mend)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _mend_gl(backend: str) -> str:
+    libraries = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}
+    root = "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "sudo "
+    return f"{root}apt-get install --yes --no-install-recommends {libraries[backend]}"
+
+
+def _memory() -> str:
+    if not hasattr(os, "sysconf"):
+        return "unknown"
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+
+
+def _disk() -> Finding:
+    free_gb = shutil.disk_usage(os.getcwd()).free / 1e9
+    return Finding("disk", f"{free_gb:.1f} GB free here", free_gb >= NEEDED_DISK_GB, True, "free some space")
+
+
+def _gpu() -> str:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "none; the policy runs on the CPU"
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    return "; ".join(listed.stdout.split("\n")).strip("; ") if listed.returncode == 0 else "driver does not answer"
+
+
+def _print(findings: Iterable[Finding], ready: bool) -> None:
+    for f in findings:
+        mark = "ok" if f.ok else "MISSING" if f.needed else "absent"
+        print(f"{mark:8} {f.name}: {f.found}")
+        if not f.ok and f.mend:
+            print(f"{'':8}   mend: {f.mend}")
+    print("ready: simulations run here" if ready else "not ready: see MISSING above")
