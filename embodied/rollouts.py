@@ -92,8 +92,8 @@ class Workers:
                 busy.append(pipe)
             if not busy:
                 return
-            for pipe in wait(busy):
-                assert isinstance(pipe, Connection)
+            ready = wait(busy)
+            for pipe in [pipe for pipe in busy if pipe in ready]:
                 episode: Episode = _receive(pipe)
                 busy.remove(pipe)
                 idle.append(pipe)

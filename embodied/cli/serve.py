@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from embodied.bridge.policy_server import serve_policy
 from embodied.cli.arguments import add_address, add_checkpoint
 from embodied.cli.waiting import serve_until_asked
 from embodied.errors import EmbodiedError
 from embodied.modules import is_address, open_policy
-from embodied.types import Policy
 
 EXAMPLE = """example:
   embodied serve policies.token --checkpoint checkpoints/so101 --address 127.0.0.1:50052
@@ -28,20 +26,12 @@ def run(args: argparse.Namespace) -> int:
     """Serve the policy; every session has one of its own."""
     if is_address(args.policy):
         raise EmbodiedError(f"serve takes a policy's module; {args.policy} is served already")
-    make = _first_made_early(lambda: open_policy(args.policy, args.checkpoint, dict(args.policy_option)))
     return serve_until_asked(
-        lambda: serve_policy(make, args.address, name=args.policy, insecure=args.insecure), lambda: args.policy
+        lambda: serve_policy(
+            lambda: open_policy(args.policy, args.checkpoint, dict(args.policy_option)),
+            args.address,
+            name=args.policy,
+            insecure=args.insecure,
+        ),
+        lambda: args.policy,
     )
-
-
-def _first_made_early(make: Callable[[], Policy]) -> Callable[[], Policy]:
-    """Make the first policy now, so that a bad checkpoint is the server's failure and not its first client's."""
-    ready = [make()]
-
-    def next_policy() -> Policy:
-        try:
-            return ready.pop()
-        except IndexError:
-            return make()
-
-    return next_policy

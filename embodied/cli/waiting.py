@@ -16,7 +16,7 @@ class Server(Protocol):
     def address(self) -> str:
         """Return the address that was really bound."""
 
-    def wait(self, timeout_s: float | None = None) -> None:
+    def wait(self, timeout_s: float | None = None) -> object:
         """Block until the server stops."""
 
     def stop(self) -> None:
