@@ -19,10 +19,10 @@ PAN_AXIS_X_M = 0.0388  # the shoulder pan axis stands here in the base frame
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.86, 0.06, 0.05),
     "green": (0.05, 0.60, 0.12),
-    "blue": (0.06, 0.18, 0.90),
-    "purple": (0.40, 0.05, 0.60),
-    "pink": (1.00, 0.36, 0.66),
-    "cyan": (0.05, 0.78, 0.86),
+    "blue": (0.00, 0.08, 1.00),
+    "purple": (0.66, 0.05, 0.75),
+    "pink": (1.00, 0.42, 0.64),
+    "cyan": (0.05, 0.66, 0.80),
 }
 
 
@@ -71,7 +71,7 @@ class Region:
     near_m: float = 0.14
     far_m: float = 0.25
     azimuth_rad: float = 0.87
-    side_m: float = 0.17  # the front camera sees no farther to either side
+    side_m: float = 0.15  # the front camera sees no farther to either side
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return a point (2,) of the region, uniform over its area, m in the base frame."""

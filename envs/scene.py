@@ -225,7 +225,7 @@ def _add_bowl(spec: mujoco.MjSpec, name: str) -> None:
     for i in range(_BOWL_SIDES):
         angle = 2 * np.pi * i / _BOWL_SIDES
         radius = BOWL_INNER_M + _WALL_HALF_M + 0.0035
-        half_width = (radius + 0.006) * np.tan(np.pi / _BOWL_SIDES)
+        half_width = (radius + 0.003) * np.tan(np.pi / _BOWL_SIDES)
         body.add_geom(
             name=f"{name}_wall_{i}",
             type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -248,8 +248,7 @@ def _add_zone(spec: mujoco.MjSpec, name: str) -> None:
     body.add_geom(
         name=name,
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        size=[ZONE_RADIUS_M, 0.0005, 0],
-        pos=[0, 0, 0.0005],
+        size=[ZONE_RADIUS_M, 0.0006, 0],  # drawn 0.6 mm proud of the table, so that neither shows through the other
         contype=0,
         conaffinity=0,
     )

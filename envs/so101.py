@@ -36,9 +36,9 @@ Array = NDArray[np.float64]
 
 CAMERAS = ("front", "wrist")
 SKILLS = ("home", "stop", *VERBS)
-HOME_RAD = np.array([0.0, -0.75, 0.35, 1.45, 0.0, 0.6])
-HOME_SPREAD_RAD = np.array([0.6, 0.25, 0.25, 0.25, 0.7, 0.5])
-HOME_LEAST_HEIGHT_M = 0.10  # no arm begins among the objects
+HOME_RAD = np.array([0.0, -1.3, 0.45, 1.4, 0.0, 0.7])
+HOME_SPREAD_RAD = np.array([0.6, 0.25, 0.25, 0.25, 0.7, 0.6])
+HOME_LEAST_HEIGHT_M = 0.12  # no arm begins among the objects
 HOMING_STEP_RAD = 0.15
 STEPS_OF_SUCCESS = 3  # a passing glimpse of the goal is not success
 

@@ -62,7 +62,7 @@ class PickPlace:
         return draw_until(lambda: self._draw(rng, colours))
 
     def _draw(self, rng: np.random.Generator, colours: list[str]) -> Layout | None:
-        cubes_in, bowls_in = Region(), Region(near_m=0.15, far_m=0.225, side_m=0.15)
+        cubes_in, bowls_in = Region(), Region(near_m=0.15, far_m=0.225, side_m=0.12)
         bowls = [bowls_in.draw(rng) for _ in range(2)]
         if not clear_of(bowls[0], bowls[1:], 2 * BOWL_RADIUS_M + 0.01):
             return None

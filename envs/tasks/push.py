@@ -51,8 +51,9 @@ class Push:
         return draw_until(lambda: self._draw(rng, colours))
 
     def _draw(self, rng: np.random.Generator, colours: list[str]) -> Layout | None:
-        region, room_behind = Region(), Region(near_m=0.12, far_m=0.265, azimuth_rad=1.0, side_m=0.19)
-        cube, zone, other_cube, other_zone = (region.draw(rng) for _ in range(4))
+        region, room_behind = Region(), Region(near_m=0.12, far_m=0.265, azimuth_rad=1.0, side_m=0.18)
+        zones_in = Region(side_m=0.12)
+        cube, other_cube, zone, other_zone = (r.draw(rng) for r in (region, region, zones_in, zones_in))
         distance = np.hypot(*(zone - cube))
         if not START_M[0] <= distance <= START_M[1]:
             return None

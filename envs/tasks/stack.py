@@ -47,7 +47,7 @@ class Stack:
 
     def layout(self, rng: np.random.Generator) -> Layout:
         """Draw three cubes: the one to move, the one to stack it on, and one to leave alone."""
-        target_in, base_in = Region(), Region(near_m=0.15, far_m=0.225, side_m=0.15)
+        target_in, base_in = Region(), Region(near_m=0.15, far_m=0.225, side_m=0.12)
         colours = draw_colours(rng, 3)
 
         def draw() -> Layout | None:
