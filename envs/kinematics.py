@@ -1,4 +1,4 @@
-"""Inverse kinematics of the SO-101: joint angles that put the gripper's tip at a point, pointing down or leaning out."""
+"""Inverse kinematics of the SO-101: joint angles that put the gripper at a point, pointing down or leaning outward."""
 
 from __future__ import annotations
 
