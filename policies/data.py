@@ -1,0 +1,122 @@
+"""Demonstrations to training batches: any batch can be made from its number alone, so training resumes exactly."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+
+from embodied.errors import EmbodiedError
+from embodied.recording.reader import DatasetReader
+from embodied.types import Field
+from policies.layout import Label, Plan, Sequences, lay_out
+from policies.vocabulary import Vocabulary
+
+VALIDATION_EVERY = 50  # one episode in so many is held out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences and, a camera each in the spec's order, frames uint8 (B, H, W, 3)."""
+
+    sequences: Sequences
+    frames: list[Tensor]
+
+
+class Examples:
+    """The rows of a dataset as examples: an observation, the expert's next chunk, the labels, a text action."""
+
+    def __init__(self, reader: DatasetReader, plan: Plan, vocabulary: Vocabulary) -> None:
+        self._reader, self._plan = reader, plan
+        self._instructions = [vocabulary.encode_text(text) for text in reader.instructions]
+        texts = {text: vocabulary.encode_text(text) for text in set(reader.text) if text}
+        self._texts = [texts.get(text, []) for text in reader.text]
+        longest = max(map(len, self._instructions))
+        if longest > plan.text_length:
+            raise EmbodiedError(
+                f"{reader.path}: an instruction has {longest} tokens; the plan takes {plan.text_length}"
+            )
+        self._stop = np.empty(len(reader), np.int64)
+        held_out = np.zeros(len(reader), bool)
+        for episode in reader.episodes:
+            self._stop[episode.start : episode.stop] = episode.stop
+            held_out[episode.start : episode.stop] = episode.index % VALIDATION_EVERY == VALIDATION_EVERY - 1
+        self.training_rows, self.validation_rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        # Executed noise makes later expert actions answers to something the policy has not seen.
+        self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Make the batch of the given rows."""
+        reader, plan = self._reader, self._plan
+        steps = np.minimum(rows[:, None] + np.arange(plan.chunk), self._stop[rows, None] - 1)
+        sequences = lay_out(
+            plan,
+            instruction=[self._instructions[reader.task_index[row]] for row in rows],
+            state=reader.state[rows],
+            labels={name: values[rows] for name, values in reader.labels.items()},
+            chunk=reader.action[steps],
+            supervised=self._noise[steps] == self._noise[rows, None],
+            text=[self._texts[row] for row in rows],
+        )
+        frames = [
+            from_numpy(np.stack([reader.frame(camera.name, int(row)) for row in rows])) for camera in plan.spec.cameras
+        ]
+        return Batch(sequences, frames)
+
+    def training(self, first: int, last: int, *, size: int, seed: int) -> Iterator[Batch]:
+        """Yield the training batches numbered first to last, made ahead on a thread of their own."""
+
+        def rows(number: int) -> NDArray[np.int64]:
+            return np.random.default_rng([seed, number]).choice(self.training_rows, size)
+
+        ahead: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=4)
+        stop = threading.Event()
+
+        def make() -> None:
+            try:
+                for number in range(first, last):
+                    item = self.batch(rows(number))
+                    while not stop.is_set():
+                        try:
+                            ahead.put(item, timeout=0.2)
+                            break
+                        except queue.Full:
+                            continue
+                    if stop.is_set():
+                        return
+                ahead.put(None)
+            except BaseException as error:  # handed to the consumer, which raises it
+                ahead.put(error)
+
+        threading.Thread(target=make, name="batches", daemon=True).start()
+        try:
+            while (got := ahead.get()) is not None:
+                if isinstance(got, BaseException):
+                    raise got
+                yield got
+        finally:
+            stop.set()
+
+    def validation(self, *, size: int, batches: int) -> Iterator[Batch]:
+        """Yield the same held-out batches each time; none where the dataset is too small to hold out an episode."""
+        if len(self.validation_rows):
+            for number in range(batches):
+                yield self.batch(np.random.default_rng([0, number]).choice(self.validation_rows, size))
+
+
+def labels_of(reader: DatasetReader) -> tuple[Label, ...]:
+    """Return the labels a dataset has, ranges taken from its own numbers with a margin of 5 %."""
+    labels = []
+    for name, values in sorted(reader.labels.items()):
+        low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+        if not np.isfinite(low).all():
+            continue  # never known
+        margin = np.maximum(0.05 * (high - low), 1e-3)
+        fields = zip(low - margin, high + margin, strict=True)
+        labels.append(Label(name, tuple(Field(str(i), "", float(a), float(b)) for i, (a, b) in enumerate(fields))))
+    return tuple(labels)

@@ -1,0 +1,53 @@
+"""What an answer may look like: decoding follows this grammar, and a sequence that breaks it is no action.
+
+pose answer:  <pose> (value token a field, a step) × chunk <eos>
+text answer:  <text> one of the robot's skills, in byte pairs <eos>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.types import PoseAction, RobotSpec, TextAction
+from policies.values import BINS, decode_values, ranges
+from policies.vocabulary import EOS, FIRST_TEXT, FIRST_VALUE, POSE, TEXT, Vocabulary
+
+
+def write_pose(bins: NDArray[np.int64]) -> list[int]:
+    """Return the pose answer whose value tokens are bins (chunk, n)."""
+    return [POSE, *(FIRST_VALUE + bins.ravel()).tolist(), EOS]
+
+
+def parse(answer: Sequence[int], spec: RobotSpec, vocabulary: Vocabulary) -> list[PoseAction] | list[TextAction] | None:
+    """Return the actions an answer says, or None where it breaks the grammar: the caller then holds."""
+    if len(answer) < 3 or answer[-1] != EOS:
+        return None
+    body = np.asarray(answer[1:-1])
+    if answer[0] == POSE and len(body) % len(spec.action) == 0:
+        bins = body - FIRST_VALUE
+        if (bins < 0).any() or (bins >= BINS).any():
+            return None
+        poses = decode_values(bins.reshape(-1, len(spec.action)), *ranges(spec.action))
+        return [PoseAction(pose) for pose in poses]
+    if answer[0] == TEXT and (body >= FIRST_TEXT).all() and (body < vocabulary.size).all():
+        text = vocabulary.decode_text(body.tolist())
+        return [TextAction(text)] if text in spec.skills else None
+    return None
+
+
+class SkillTree:
+    """Which tokens may come next in a text answer, so that only a skill of the robot can be spelled."""
+
+    def __init__(self, skills: Iterable[str], vocabulary: Vocabulary) -> None:
+        self._next: dict[tuple[int, ...], set[int]] = {}
+        for skill in skills:
+            ids = [*vocabulary.encode_text(skill), EOS]
+            for i, token in enumerate(ids):
+                self._next.setdefault(tuple(ids[:i]), set()).add(token)
+
+    def allowed(self, written: Sequence[int]) -> list[int]:
+        """Return the ids that may follow written, in order; empty after <eos> or where nothing can be spelled."""
+        return sorted(self._next.get(tuple(written), ()))

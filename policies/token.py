@@ -1,0 +1,142 @@
+"""The token policy: an observation becomes a sequence, the model answers in tokens, the tokens become actions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError
+from embodied.loop import check_instruction
+from embodied.types import Action, Observation, PoseAction, RobotSpec, Vector
+from policies.checkpoint import Checkpoint, load_checkpoint
+from policies.grammar import SkillTree, parse, write_pose
+from policies.hold import HoldPolicy
+from policies.layout import lay_out
+from policies.losses import mean_bins
+from policies.model import Answers
+from policies.values import decode_values, ranges
+from policies.vocabulary import EOS, TEXT
+
+SHIPPED = Path(__file__).parent / "checkpoints" / "so101"
+OLD_WEIGHT = 0.5  # of a prediction, for each answer that came after it
+
+
+def make(
+    checkpoint: Path = SHIPPED, *, horizon: int = 6, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
+) -> TokenPolicy:
+    """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again."""
+    return TokenPolicy(load_checkpoint(Path(checkpoint)), horizon=int(horizon), mode=mode, ensemble=ensemble)
+
+
+class TokenPolicy:
+    """A trained model as a Policy: poses a chunk at a time, ensembled over time, or one text action."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, horizon: int = 6, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
+    ) -> None:
+        plan = checkpoint.plan
+        if not 1 <= horizon <= plan.chunk:
+            raise EmbodiedError(f"horizon {horizon} is not within the chunk of 1 to {plan.chunk} steps")
+        if mode not in ("pose", "text"):
+            raise EmbodiedError(f"no output mode {mode!r}; a token policy has ['pose', 'text']")
+        self.checkpoint, self.horizon, self.mode, self.ensemble = checkpoint, horizon, mode, ensemble
+        self.labels: dict[str, Vector] = {}  # where the policy believes the named things are
+        self.outside = 0  # state numbers so far that lay out of their field's range
+        self._instruction: list[int] | None = None
+        self._spec = plan.spec
+        self._hold = HoldPolicy()
+        self._chunks: list[tuple[int, NDArray[np.float32]]] = []  # (step it began at, (chunk, n)), oldest first
+
+    @property
+    def last_boxes(self) -> dict[str, tuple[float, float, float, float]]:
+        """Return the boxes (y1, x1, y2, x2), fractions of the first camera's frame, that the policy last located."""
+        return {
+            name.removesuffix("_box"): (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+            for name, box in self.labels.items()
+            if name.endswith("_box")
+        }
+
+    def reset(self, instruction: str, spec: RobotSpec) -> None:
+        """Begin an episode.
+
+        Raise SpecMismatchError listing every difference to the robot it was trained for, and
+        InvalidInstructionError for a sentence that is empty, too long, or mostly of words it never saw.
+        """
+        plan = self.checkpoint.plan
+        plan.spec.require_same(spec, expected="the checkpoint")
+        self._instruction = self._read(check_instruction(instruction))
+        self._hold.reset(instruction, spec)
+        self._spec, self._chunks, self.outside, self.labels = spec, [], 0, {}
+
+    @torch.inference_mode()
+    def act(self, observation: Observation) -> Sequence[Action]:
+        """Return the next horizon actions, or one text action."""
+        if self._instruction is None:
+            raise EmbodiedError("act before the first reset")
+        plan = self.checkpoint.plan
+        self._spec.check_observation(observation)
+        if missing := [c.name for c in plan.spec.cameras if c.name not in observation.frames]:
+            raise InvalidObservationError(f"no frame of {missing} in the observation; it has {[*observation.frames]}")
+        sequences = lay_out(plan, instruction=[self._instruction], state=observation.state[None])
+        self.outside += int(sequences.outside.sum())
+        frames = [torch.from_numpy(observation.frames[c.name])[None] for c in plan.spec.cameras]
+        answers = self.checkpoint.model(sequences, frames, use_cache=self.mode == "text")
+        self._locate(answers)
+        tokens = self._spell(answers) if self.mode == "text" else self._point(answers)
+        actions = parse(tokens, self._spec, self.checkpoint.vocabulary)
+        if actions is None:
+            return self._hold.act(observation)
+        if self.mode == "text":
+            return actions
+        chunk = np.stack([a.values for a in actions if isinstance(a, PoseAction)])
+        return [PoseAction(values) for values in self._blend(observation.time_ns, chunk)[: self.horizon]]
+
+    def _read(self, instruction: str) -> list[int]:
+        words = re.findall(r"\w+", instruction.lower())
+        unknown = [word for word in words if word not in self.checkpoint.words]
+        if not words or len(unknown) > len(words) / 2:
+            raise InvalidInstructionError(
+                f"the policy was trained on {len(self.checkpoint.words)} English words and does not know {unknown[:8]}"
+            )
+        ids = self.checkpoint.vocabulary.encode_text(instruction)
+        if len(ids) > self.checkpoint.plan.text_length:
+            raise InvalidInstructionError(
+                f"the instruction has {len(ids)} tokens; the policy reads at most {self.checkpoint.plan.text_length}"
+            )
+        return ids
+
+    def _locate(self, answers: Answers) -> None:
+        bins = mean_bins(answers.locate[0]).numpy()
+        for label, row in zip(self.checkpoint.plan.labels, bins, strict=True):
+            low, high = ranges(label.fields)
+            self.labels[label.name] = decode_values(row[: len(label.fields)], low, high)
+
+    def _point(self, answers: Answers) -> list[int]:
+        return write_pose(mean_bins(answers.pose[0]).round().long().numpy())
+
+    def _spell(self, answers: Answers) -> list[int]:
+        tree, model = SkillTree(self._spec.skills, self.checkpoint.vocabulary), self.checkpoint.model
+        answer, length = [TEXT], self.checkpoint.plan.prefix
+        while answer[-1] != EOS and (allowed := tree.allowed(answer[1:])):
+            logits = model.next_text(answer[-1], answers, length)
+            answer.append(allowed[int(logits[allowed].argmax())])
+            length += 1
+        return answer
+
+    def _blend(self, time_ns: int, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Average each step with what earlier chunks said of it (temporal ensembling, Zhao et al. 2023)."""
+        now = round(time_ns * 1e-9 * self._spec.control_hz)
+        self._chunks = [(at, old) for at, old in self._chunks if at < now < at + len(old)] if self.ensemble else []
+        total, weight = chunk.astype(np.float64), np.ones((len(chunk), 1))
+        for age, (at, old) in enumerate(reversed(self._chunks), start=1):
+            ahead = old[now - at :]
+            total[: len(ahead)] += OLD_WEIGHT**age * ahead
+            weight[: len(ahead)] += OLD_WEIGHT**age
+        self._chunks.append((now, chunk))
+        return (total / weight).astype(np.float32)
