@@ -24,13 +24,22 @@ _WIRE_DTYPES: dict[pb.DType, np.dtype[Any]] = {
 _DTYPE_CODES = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
 
 
-def encode_array(array: NDArray[Any]) -> pb.Array:
-    """Return the message of an array; raise ProtocolError for a dtype that may not cross the wire."""
+def write_array(message: pb.Array, array: NDArray[Any]) -> None:
+    """Fill an empty message with an array; raise ProtocolError for a dtype that may not cross the wire."""
     dtype = array.dtype.newbyteorder("<")
     code = _DTYPE_CODES.get(dtype)
     if code is None:
         raise ProtocolError(f"an array of {array.dtype} cannot be sent; the wire has {sorted(map(str, _DTYPE_CODES))}")
-    return pb.Array(dtype=code, shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
+    message.dtype = code
+    message.shape.extend(array.shape)
+    message.data = array.astype(dtype, copy=False).tobytes()
+
+
+def encode_array(array: NDArray[Any]) -> pb.Array:
+    """Return the message of a small array; raise as write_array."""
+    message = pb.Array()
+    write_array(message, array)
+    return message
 
 
 def decode_array(message: pb.Array) -> NDArray[Any]:

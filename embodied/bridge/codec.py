@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.bridge.arrays import decode_array, decode_vector, encode_array
+from embodied.bridge.arrays import decode_array, decode_vector, encode_array, write_array
 from embodied.errors import InvalidActionError, InvalidInstructionError, ProtocolError
 from embodied.types import (
     Action,
@@ -70,14 +70,19 @@ def decode_spec(message: pb.RobotSpec) -> RobotSpec:
     )
 
 
-def encode_observation(observation: Observation) -> pb.Observation:
-    """Return the message of an observation, its frames raw."""
-    return pb.Observation(
-        time_ns=observation.time_ns,
-        frames=[pb.Frame(camera=name, raw=encode_array(frame)) for name, frame in observation.frames.items()],
-        state=encode_array(observation.state),
-        instruction=require_text(observation.instruction),
-    )
+def write_observation(message: pb.Observation, observation: Observation) -> None:
+    """Fill an empty message with an observation, its frames raw.
+
+    It is filled where it will be sent from: to set a message inside another copies it, and for two 224 x 224 frames
+    those copies take longer than the wire (3 ms against 1).
+    """
+    message.time_ns = observation.time_ns
+    message.instruction = require_text(observation.instruction)
+    write_array(message.state, observation.state)
+    for name, frame in observation.frames.items():
+        entry = message.frames.add()
+        entry.camera = name
+        write_array(entry.raw, frame)
 
 
 def decode_observation(message: pb.Observation) -> Observation:
@@ -114,21 +119,18 @@ def decode_actions(message: pb.Actions) -> tuple[Action, ...]:
     return tuple(PoseAction(pose) for pose in poses)
 
 
-def encode_step(step: Step) -> pb.Step:
-    """Return the message of a step, with everything that it holds."""
-    return pb.Step(
-        observation=encode_observation(step.observation),
-        reward=float(step.reward),
-        success=bool(step.success),
-        terminated=bool(step.terminated),
-        truncated=bool(step.truncated),
-        executed=step.executed,
-        interventions=[
-            pb.Intervention(kind=i.kind, field=i.field, requested=i.requested, applied=i.applied)
-            for i in step.interventions
-        ],
-        labels={name: encode_array(values) for name, values in step.labels.items()},
-    )
+def write_step(message: pb.Step, step: Step) -> None:
+    """Fill an empty message with a step and everything that it holds."""
+    write_observation(message.observation, step.observation)
+    message.reward = float(step.reward)
+    message.success = bool(step.success)
+    message.terminated = bool(step.terminated)
+    message.truncated = bool(step.truncated)
+    message.executed = step.executed
+    for i in step.interventions:
+        message.interventions.add(kind=i.kind, field=i.field, requested=i.requested, applied=i.applied)
+    for name, values in step.labels.items():
+        write_array(message.labels[name], values)
 
 
 def decode_step(message: pb.Step) -> Step:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from embodied.bridge.address import PROTOCOL
-from embodied.bridge.codec import decode_actions, decode_spec, encode_observation, encode_spec, require_text
+from embodied.bridge.codec import decode_actions, decode_spec, encode_spec, require_text, write_observation
 from embodied.bridge.lockstep import LockStep, Peer
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
@@ -65,7 +65,9 @@ class RemotePolicy:
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next actions, as the local policy would."""
-        reply = self._exchange(pb.ActRequest(observation=encode_observation(observation)))
+        request = pb.ActRequest()
+        write_observation(request.observation, observation)
+        reply = self._exchange(request)
         actions = decode_actions(reply.actions)
         if not actions:
             raise ProtocolError(f"policy server at {self._peer.address} replied without actions")

@@ -11,7 +11,7 @@ from typing import TypeVar
 import grpc
 
 from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
-from embodied.bridge.codec import decode_actions, encode_observation, encode_spec, encode_step
+from embodied.bridge.codec import decode_actions, encode_spec, write_observation, write_step
 from embodied.bridge.refusals import encode_error
 from embodied.bridge.server import BridgeServer
 from embodied.errors import EmbodiedError, ProtocolError
@@ -131,14 +131,18 @@ class ControlSession:
     def _reset(self, request: pb.Reset) -> pb.ControlReply:
         observation = self._robot.call(lambda robot: robot.reset(request.seed, request.task))
         self._began = True
-        return pb.ControlReply(observation=encode_observation(observation))
+        reply = pb.ControlReply()
+        write_observation(reply.observation, observation)
+        return reply
 
     def _step(self, request: pb.StepRequest) -> pb.ControlReply:
         if not self._began:  # another operator's episode is not this one's to go on with
             raise ProtocolError("step before reset: begin an episode first")
         actions = decode_actions(request.actions)
         step = self._robot.call(lambda robot: robot.step(*actions, frames=request.frames))
-        return pb.ControlReply(step=encode_step(step))
+        reply = pb.ControlReply()
+        write_step(reply.step, step)
+        return reply
 
 
 class RobotServer(BridgeServer):
