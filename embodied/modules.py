@@ -10,6 +10,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -54,22 +55,36 @@ def open_expert(name: str, robot: Robot) -> Policy:
     return cast(Policy, load_function("robot", name, "expert", ROBOT_PACKAGES)(robot))
 
 
-def open_policy(name: str, checkpoint: Path | None, options: Options) -> Policy:
+@dataclass(frozen=True)
+class OpenPolicy:
+    """A policy, with what it was really made from: defaults filled in, for the report."""
+
+    policy: Policy
+    checkpoint: Path | None
+    options: Options
+
+
+def open_policy(name: str, checkpoint: Path | None, options: Options) -> OpenPolicy:
     """Make the policy of a module from its checkpoint, or connect to the one at an address; raise as open_robot."""
     if is_address(name):
         from embodied.bridge.policy_client import RemotePolicy  # a local policy needs no grpc
 
         _refuse_options(name, options if checkpoint is None else {**options, "checkpoint": checkpoint})
-        return RemotePolicy(name)
+        return OpenPolicy(RemotePolicy(name), None, {})
     make = load_function("policy", name, "make", POLICY_PACKAGES)
     options = check_options(name, make, options, reserved={"checkpoint"})
-    if checkpoint is not None:
-        if not checkpoint.exists():
-            raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
-        return cast(Policy, make(checkpoint, **options))
-    if _required(make, "checkpoint"):
-        raise ModuleUnusableError(f"{name} needs --checkpoint DIR")
-    return cast(Policy, make(**options))
+    defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
+    shipped = defaults.pop("checkpoint", None)
+    plain = {key: value for key, value in defaults.items() if isinstance(value, bool | int | float | str)}
+    if checkpoint is None:
+        if shipped is inspect.Parameter.empty:
+            raise ModuleUnusableError(f"{name} needs --checkpoint DIR")
+        checkpoint = shipped if isinstance(shipped, Path) else None
+    if checkpoint is None:
+        return OpenPolicy(make(**options), None, {**plain, **options})
+    if not checkpoint.exists():
+        raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
+    return OpenPolicy(make(checkpoint, **options), checkpoint, {**plain, **options})
 
 
 def load_function(kind: str, name: str, function: str, packages: Sequence[str]) -> Callable[..., Any]:
@@ -148,11 +163,6 @@ def _defines(path: Path, function: str) -> bool:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             return True
     return False
-
-
-def _required(make: Callable[..., Any], name: str) -> bool:
-    parameter = inspect.signature(make).parameters.get(name)
-    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def _refuse_options(address: str, options: Options) -> None:

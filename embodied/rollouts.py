@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 from embodied.errors import EmbodiedError
 from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, run_episode
-from embodied.modules import is_address, open_expert, open_policy, open_robot
+from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot
 from embodied.types import Policy, Robot, RobotSpec
 
 EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
@@ -53,6 +53,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What a worker found when it had opened its robot and policy."""
+
+    spec: RobotSpec
+    checkpoint: Path | None  # the policy's own default where none was named
+    policy_options: Mapping[str, Any]  # with the defaults filled in
+
+
+@dataclass(frozen=True)
 class _Failure:
     message: str
     users_mistake: bool
@@ -61,7 +70,7 @@ class _Failure:
 class Workers:
     """Processes that run episodes; a context manager that ends them, and whatever they started."""
 
-    spec: RobotSpec
+    opened: Opened
 
     def __init__(self, setup: Setup, count: int) -> None:
         """Start count workers and wait until each has its robot and policy; raise WorkerError if one cannot."""
@@ -75,7 +84,7 @@ class Workers:
             theirs.close()  # so that a worker's death reads as the end of its pipe
             self._workers.append((process, ours))
         try:
-            self.spec, *_ = [_receive(pipe) for _, pipe in self._workers]
+            self.opened, *_ = [_receive(pipe) for _, pipe in self._workers]
         except BaseException:
             self.close()
             raise
@@ -124,7 +133,7 @@ def _cores() -> int:
 def _receive(pipe: Connection) -> Any:  # noqa: ANN401  whatever the worker sends but a failure
     try:
         answer = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise RuntimeError("a worker died without a word; was it out of memory?") from None
     if isinstance(answer, _Failure):
         raise WorkerError(answer.message) if answer.users_mistake else RuntimeError(f"in a worker:\n{answer.message}")
@@ -140,11 +149,11 @@ def _work(pipe: Connection, setup: Setup, threads: int) -> None:
         os.environ.setdefault(name, str(threads))
     try:
         with contextlib.ExitStack() as stack:
-            robot, policy = _open(setup, stack)
+            robot, opened = _open(setup, stack)
             stack.callback(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # runs first: let the rest close undisturbed
-            pipe.send(robot.spec)
+            pipe.send(Opened(robot.spec, opened.checkpoint, opened.options))
             for job in _jobs(pipe):
-                pipe.send(_run(job, setup, robot, policy))
+                pipe.send(_run(job, setup, robot, opened.policy))
     except Exception as error:
         users_mistake = isinstance(error, EmbodiedError)
         with contextlib.suppress(ConnectionError):  # the parent may be gone
@@ -164,7 +173,7 @@ def _exit(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy]:
+def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]:
     if setup.remote and not is_address(setup.robot):
         host = stack.enter_context(HostProcess(setup.robot, setup.robot_options))
         robot = open_robot(host.address, {})
@@ -172,12 +181,12 @@ def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy]:
         robot = open_robot(setup.robot, setup.robot_options)
     stack.callback(robot.close)
     if setup.policy == EXPERT:
-        policy = open_expert("remote:" if setup.remote else setup.robot, robot)
+        opened = OpenPolicy(open_expert("gRPC:" if setup.remote else setup.robot, robot), None, {})
     else:
-        policy = open_policy(setup.policy, setup.checkpoint, setup.policy_options)
-    if callable(close := getattr(policy, "close", None)):
+        opened = open_policy(setup.policy, setup.checkpoint, setup.policy_options)
+    if callable(close := getattr(opened.policy, "close", None)):
         stack.callback(close)
-    return robot, policy
+    return robot, opened
 
 
 def _run(job: Job, setup: Setup, robot: Robot, policy: Policy) -> Episode:

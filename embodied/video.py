@@ -23,7 +23,8 @@ GROUND = (24, 24, 28)
 GREEN = (46, 160, 67)
 RED = (200, 55, 45)
 BOX_COLOURS = ((255, 196, 0), (0, 200, 255), (255, 90, 200), (120, 255, 120))
-SHEET_COLUMNS = 4
+SHEET_COLUMNS = 2
+SHEET_SCALE = 0.5
 
 
 class VideoRecorder:
@@ -124,7 +125,7 @@ def draw(
 
 def contact_sheet(videos: Sequence[Path]) -> Frame:
     """Return the last frames of videos in a grid, each with its outcome: uint8 (H, W, 3) RGB."""
-    frames = [_last_frame(path) for path in videos]
+    frames = [_shrink(_last_frame(path)) for path in videos]
     height, width = max(f.shape[0] for f in frames), max(f.shape[1] for f in frames)
     columns = min(SHEET_COLUMNS, len(frames))
     rows = -(-len(frames) // columns)
@@ -151,6 +152,10 @@ def read_video(path: Path) -> Iterator[Frame]:
 def _last_frame(path: Path) -> Frame:
     *_, last = read_video(path)
     return last
+
+
+def _shrink(frame: Frame) -> Frame:
+    return np.asarray(cv2.resize(frame, None, fx=SHEET_SCALE, fy=SHEET_SCALE, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _view_width(camera: Camera) -> int:

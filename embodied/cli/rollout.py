@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instr
 from embodied.modules import checkpoint_sha256, is_address
 from embodied.output import output_folder
 from embodied.report import build_report, summarise
-from embodied.rollouts import EXPERT, Job, Setup, Workers
+from embodied.rollouts import EXPERT, Job, Opened, Setup, Workers
 from embodied.types import RobotSpec
 
 EXAMPLE = """examples:
@@ -57,11 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the episodes; write report.json, summary.md, episodes.jsonl, videos/ and contact_sheet.png, or nothing."""
     setup = _setup(args)
-    policy = _policy_protocol(setup)
     began_s = time.monotonic()
     with output_folder(args.out, marker="report.json", force=args.force) as folder:
         with Workers(setup, args.workers) as workers:
-            spec = workers.spec
+            opened, spec = workers.opened, workers.opened.spec
+            policy = _policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
             jobs = _jobs(args, spec, folder / "videos")
             for name in setup.cameras:
                 spec.camera(name)
@@ -118,7 +119,8 @@ def _progress(episodes: Iterator[Episode], total: int) -> Iterable[Episode]:
     from tqdm import tqdm  # a robot's own computer need not have it
 
     successes = 0
-    with tqdm(total=total, unit="episode", dynamic_ncols=True) as bar:
+    interval_s = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants few lines
+    with tqdm(total=total, unit="episode", dynamic_ncols=True, mininterval=interval_s) as bar:
         for done, episode in enumerate(episodes, 1):
             successes += episode.success
             bar.set_postfix_str(f"{successes}/{done} succeeded", refresh=False)
@@ -126,11 +128,11 @@ def _progress(episodes: Iterator[Episode], total: int) -> Iterable[Episode]:
             yield episode
 
 
-def _policy_protocol(setup: Setup) -> dict[str, Any]:
+def _policy_protocol(setup: Setup, opened: Opened) -> dict[str, Any]:
     return {
         "module": None if is_address(setup.policy) else setup.policy,
-        "options": dict(setup.policy_options),
-        "checkpoint_sha256": None if setup.checkpoint is None else checkpoint_sha256(setup.checkpoint),
+        "options": dict(opened.policy_options),
+        "checkpoint_sha256": None if opened.checkpoint is None else checkpoint_sha256(opened.checkpoint),
         "privileged": setup.policy == EXPERT,
     }
 

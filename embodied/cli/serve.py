@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         raise EmbodiedError(f"serve takes a policy's module; {args.policy} is served already")
     return serve_until_asked(
         lambda: serve_policy(
-            lambda: open_policy(args.policy, args.checkpoint, dict(args.policy_option)),
+            lambda: open_policy(args.policy, args.checkpoint, dict(args.policy_option)).policy,
             args.address,
             name=args.policy,
             insecure=args.insecure,
