@@ -39,4 +39,4 @@ def box(scene: Scene, name: str, camera: str) -> Vector:
     across = 0.5 + scale * local[:, 0] / -local[:, 2]
     down = 0.5 - scale * local[:, 1] / -local[:, 2]
     corners = np.array([down.min(), across.min(), down.max(), across.max()])
-    return np.clip(corners, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(corners, 0.0, 1.0), np.float32)

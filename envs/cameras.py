@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -13,31 +17,53 @@ from embodied.types import Camera, Frame
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE)
 
 
+_Call = tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]
+
+
 class Cameras:
     """Draws square frames of a model's cameras; needs OpenGL from the first frame on, not before."""
 
     def __init__(self, model: mujoco.MjModel, size: int) -> None:
         self._model, self._size = model, size
-        self._renderer: mujoco.Renderer | None = None
-        # An OpenGL context belongs to the thread that made it, and a robot may be stepped from any thread.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cameras")
+        self._painter = _Painter(model, size)
+        # A robot that is dropped, or still open when Python exits, lets go of its OpenGL context all the same.
+        self.close = weakref.finalize(self, self._painter.close)
 
     def declare(self, names: Iterable[str]) -> tuple[Camera, ...]:
         """Return the cameras called names as a spec declares them."""
-        return tuple(
-            Camera(name, self._size, self._size, float(self._model.camera(name).fovy[0])) for name in names
-        )
+        return tuple(Camera(name, self._size, self._size, float(self._model.camera(name).fovy[0])) for name in names)
 
     def draw(self, data: mujoco.MjData, names: Iterable[str]) -> dict[str, Frame]:
         """Return a frame (size, size, 3) uint8 RGB of every camera called names."""
-        return self._thread.submit(self._draw, data, tuple(names)).result()
+        return self._painter.draw(data, tuple(names))
+
+
+class _Painter:
+    """Owns the renderer and the one thread it lives on: an OpenGL context belongs to the thread that made it."""
+
+    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+        self._model, self._size = model, size
+        self._renderer: mujoco.Renderer | None = None
+        self._calls: SimpleQueue[_Call | None] | None = None
+
+    def draw(self, data: mujoco.MjData, names: tuple[str, ...]) -> dict[str, Frame]:
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            threading.Thread(target=_serve, args=(self._calls,), name="cameras", daemon=True).start()
+        drawn: dict[str, Frame] = self._run(self._draw, data, names)
+        return drawn
 
     def close(self) -> None:
-        """Let go of the OpenGL context; idempotent."""
-        if self._renderer is not None:
-            self._thread.submit(self._renderer.close).result()
-            self._renderer = None
-        self._thread.shutdown()
+        if self._calls is not None:
+            self._run(self._let_go)
+            self._calls.put(None)
+            self._calls = None
+
+    def _run(self, call: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - as various as the calls are
+        assert self._calls is not None
+        outcome: Future[Any] = Future()
+        self._calls.put((call, arguments, outcome))
+        return outcome.result()
 
     def _draw(self, data: mujoco.MjData, names: tuple[str, ...]) -> dict[str, Frame]:
         if self._renderer is None:
@@ -49,3 +75,17 @@ class Cameras:
             self._renderer.update_scene(data, name)
             frames[name] = np.ascontiguousarray(self._renderer.render())
         return frames
+
+    def _let_go(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def _serve(calls: SimpleQueue[_Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        function, arguments, outcome = call
+        try:
+            outcome.set_result(function(*arguments))
+        except Exception as error:  # carried to the caller, who raises it
+            outcome.set_exception(error)

@@ -110,35 +110,35 @@ class Scene:
     @property
     def arm_rad(self) -> Array:
         """Return the measured joint positions (6,) in the order of JOINTS."""
-        return self.data.qpos[self._joint_qpos].copy()
+        return np.array(self.data.qpos[self._joint_qpos])
 
     @property
     def target_rad(self) -> Array:
         """Return the joint targets (6,) that the servos are holding."""
-        return self.data.ctrl[self._actuators].copy()
+        return np.array(self.data.ctrl[self._actuators])
 
     @property
     def gripper_position(self) -> Array:
         """Return the gripperframe site (3,), m in the base frame."""
-        return self.data.site_xpos[self._gripper_site].copy()
+        return np.array(self.data.site_xpos[self._gripper_site])
 
     @property
     def gripper_rotation(self) -> Array:
         """Return the rotation (3, 3) of the gripperframe site in the base frame."""
-        return self.data.site_xmat[self._gripper_site].reshape(3, 3).copy()
+        return np.array(self.data.site_xmat[self._gripper_site].reshape(3, 3))
 
     @property
     def time_ns(self) -> int:
         """Return the simulated time since the episode began."""
-        return round(self.data.time * 1e9)
+        return round(float(self.data.time) * 1e9)
 
     def position(self, name: str) -> Array:
         """Return an object's origin (3,), m in the base frame: a cube's centre, a bowl's or zone's base."""
-        return self.data.xpos[self._body[name]].copy()
+        return np.array(self.data.xpos[self._body[name]])
 
     def rotation(self, name: str) -> Array:
         """Return an object's rotation (3, 3) in the base frame."""
-        return self.data.xmat[self._body[name]].reshape(3, 3).copy()
+        return np.array(self.data.xmat[self._body[name]].reshape(3, 3))
 
     def speed(self, cube: str) -> float:
         """Return how fast the cube's centre moves, m/s."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.errors import InvalidActionError, ProtocolError
+from embodied.errors import EmbodiedError, InvalidActionError, ProtocolError
 from embodied.safety import limit_action
 from embodied.types import (
     Action,
@@ -40,15 +40,23 @@ HOME_RAD = np.array([0.0, -1.3, 0.45, 1.4, 0.0, 0.7])
 HOME_SPREAD_RAD = np.array([0.6, 0.25, 0.25, 0.25, 0.7, 0.6])
 HOME_LEAST_HEIGHT_M = 0.12  # no arm begins among the objects
 HOMING_STEP_RAD = 0.15
+SIZES_PX = (16, 960)
 STEPS_OF_SUCCESS = 3  # a passing glimpse of the goal is not success
+
+
+class InvalidSizeError(EmbodiedError):
+    """Frames of a size that cannot be drawn."""
 
 
 def make(size: int = 128, misdirect: bool = False, render: bool = True) -> SO101:
     """Return the simulated SO-101 with square frames of the given size.
 
     With misdirect the instruction names objects other than those the episode is judged on: what success is left tells
-    whether a policy reads. With render off no frame is ever drawn, and no OpenGL is needed.
+    whether a policy reads. With render off no frame is ever drawn, and no OpenGL is needed. Raise InvalidSizeError for
+    frames too small or too large to draw.
     """
+    if not SIZES_PX[0] <= size <= SIZES_PX[1]:
+        raise InvalidSizeError(f"size is {size}; frames are {SIZES_PX[0]} to {SIZES_PX[1]} pixels wide and high")
     return SO101(size=size, misdirect=misdirect, render=render)
 
 
@@ -79,6 +87,7 @@ class SO101:
         self._instruction = ""
         self._steps = self._streak = 0
         self._done = True
+        self._closed = False
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
@@ -88,7 +97,12 @@ class SO101:
         return self._spec
 
     def reset(self, seed: int, task: str) -> Observation:
-        """Begin the episode of seed and task; raise UnknownNameError for a task the robot does not have."""
+        """Begin the episode of seed and task.
+
+        Raise UnknownNameError for a task the robot does not have, ProtocolError for a negative seed or after close.
+        """
+        if self._closed:
+            raise ProtocolError("the robot is closed")
         self._spec.require_task(task)
         if seed < 0:
             raise ProtocolError(f"a seed is 0 or more, got {seed}")
@@ -114,7 +128,8 @@ class SO101:
             if isinstance(action, PoseAction):
                 self._spec.check_action(action)
         self._stopped.clear()
-        executed, success, interventions = 0, False, []
+        executed, success = 0, False
+        interventions: list[Intervention] = []
         for action in actions:
             with self._lock:
                 interventions += self._carry_out(action)
@@ -163,7 +178,7 @@ class SO101:
     def close(self) -> None:
         """Stop and let go of the renderer."""
         self.stop()
-        self._done = True
+        self._done = self._closed = True
         self._cameras.close()
 
     def _carry_out(self, action: Action) -> tuple[Intervention, ...]:

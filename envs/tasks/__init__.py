@@ -45,5 +45,5 @@ def all_tasks() -> dict[str, Task]:
 
 def phrase(rng: np.random.Generator, templates: Sequence[str], **choices: Sequence[str]) -> str:
     """Fill a random template, each of its fields with a random one of the choices given for it."""
-    words = {name: options[rng.integers(len(options))] for name, options in choices.items()}
-    return templates[rng.integers(len(templates))].format(**words)
+    words = {name: options[int(rng.integers(len(options)))] for name, options in choices.items()}
+    return templates[int(rng.integers(len(templates)))].format(**words)

@@ -80,9 +80,7 @@ class PickPlace:
 
     def instruction(self, rng: np.random.Generator, target: str, goal: str) -> str:
         """Name the cube and the bowl."""
-        return phrase(
-            rng, TEMPLATES, target=[target], goal=[goal], cube=("cube", "block"), bowl=("bowl", "dish")
-        )
+        return phrase(rng, TEMPLATES, target=[target], goal=[goal], cube=("cube", "block"), bowl=("bowl", "dish"))
 
     def success(self, scene: Scene) -> bool:
         """Return whether the cube lies still in the bowl and the gripper has let go of it."""
