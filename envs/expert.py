@@ -15,9 +15,9 @@ from envs.scene import Scene
 if TYPE_CHECKING:
     from envs.so101 import SO101
 
-CRUISE_M = 0.024  # a control step of 0.1 s: 0.24 m/s
-EASE = 0.7  # of the way left, near the aim
-GRIPPER_STEP_RAD = 0.2
+CRUISE_M = 0.024  # in a control step of 0.1 s: 0.24 m/s
+BRAKING = (0.008, 0.35)  # m, and m for every m that is left: slower towards the aim, where precision counts
+EASE = 0.7  # most of the way left that a step may go
 JOINT_STEP_RAD = 0.3
 CLIMB_FIRST_M = 0.02
 
@@ -44,7 +44,7 @@ class Expert:
         aim = MOTIONS[task.name](view)
         position = tool.position_m + _stride(aim.position_m - tool.position_m)
         target = self._joints_at(position)
-        gripper = view.gripper_rad + np.clip(aim.gripper_rad - view.gripper_rad, -GRIPPER_STEP_RAD, GRIPPER_STEP_RAD)
+        gripper = view.turned(aim.gripper_rad)
         move = target - joints[:5]
         move *= min(1.0, JOINT_STEP_RAD / max(1e-9, float(np.abs(move).max())))
         return [PoseAction(np.array([*(joints[:5] + move), gripper], dtype=np.float32))]
@@ -74,4 +74,5 @@ def _stride(way_m: Array) -> Array:
     across = np.clip(1 - (way_m[2] - 0.004) / CLIMB_FIRST_M, 0.0, 1.0)
     way = way_m * np.array([across, across, 1.0])
     length = float(np.linalg.norm(way))
-    return np.asarray(way * min(EASE, CRUISE_M / max(length, 1e-9)))
+    cap_m = min(CRUISE_M, BRAKING[0] + BRAKING[1] * length)
+    return np.asarray(way * min(EASE, cap_m / max(length, 1e-9)))

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.layout import CUBE_HALF_M
-
 Array = NDArray[np.float64]
 
 HOVER_M = 0.062  # fingertips clear a 30 mm cube, and a carried cube clears a bowl's rim
@@ -17,6 +15,7 @@ OPEN_RAD = 0.55
 SHUT_RAD = -0.1
 SQUEEZE_RAD = 0.05
 GRASP_BELOW_CENTRE_M = 0.003
+GRIPPER_STEP_RAD = 0.2  # in a control step
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class View:
     def middle_m(self) -> Array:
         """Return the point (2,) halfway between the fingers."""
         return self.tip_m[:2] + self.closing * finger_gap(self.gripper_rad) / 2
+
+    def turned(self, gripper_rad: float) -> float:
+        """Return the gripper's angle a control step from now, if gripper_rad is what is asked of it."""
+        return self.gripper_rad + float(np.clip(gripper_rad - self.gripper_rad, -GRIPPER_STEP_RAD, GRIPPER_STEP_RAD))
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,17 @@ def push(view: View) -> Aim:
 
 
 def _grasp(view: View) -> Aim:
-    """Come down over the cube through a funnel, its fingers on either side, and close where they meet it."""
+    """Come down over the cube through a funnel, its fingers on either side, and close where they meet it.
+
+    The funnel widens as the fingers close around the cube, and narrows for fingers that are not open above it.
+    """
     low_m = max(0.011, float(view.cube_m[2]) - GRASP_BELOW_CENTRE_M)
-    error_m = _distance(view.cube_m, view.middle_m)
     above_m = float(view.tip_m[2]) - low_m
-    if above_m > 0.018:
-        error_m += 0.05 * max(0.0, OPEN_RAD - 0.1 - view.gripper_rad)
+    shut = max(0.0, OPEN_RAD - 0.05 - view.gripper_rad)
+    error_m = _distance(view.cube_m, view.middle_m) + shut * (0.05 if above_m > 0.018 else -0.03)
     z = low_m + (max(HOVER_M, low_m + 0.045) - low_m) * _ramp(error_m, 0.005, 0.014)
-    closing = error_m < 0.006 and above_m < 0.006
-    return Aim(_around(view, view.cube_m[:2], z), SQUEEZE_RAD if closing else OPEN_RAD)
+    gripper = SQUEEZE_RAD if error_m < 0.006 and above_m < 0.006 else OPEN_RAD
+    return Aim(_around(view, view.cube_m[:2], z, gripper), gripper)
 
 
 def _carry(view: View, *, release_m: float, tolerance_m: float) -> Aim:
@@ -121,12 +126,12 @@ def _leave(view: View) -> Aim:
     """Open around the cube, then rise."""
     openness = _ramp(view.gripper_rad, 0.25, 0.4)
     z = float(view.tip_m[2]) * (1 - openness) + 0.08 * openness
-    return Aim(_around(view, view.cube_m[:2], z), OPEN_RAD)
+    return Aim(_around(view, view.cube_m[:2], z, OPEN_RAD), OPEN_RAD)
 
 
-def _around(view: View, xy_m: Array, height_m: float) -> Array:
-    """Return the tip's place (3,) for which xy_m lies halfway between the fingers."""
-    return np.array([*(xy_m - view.middle_m + view.tip_m[:2]), height_m])
+def _around(view: View, xy_m: Array, height_m: float, gripper_rad: float) -> Array:
+    """Return the tip's place (3,) for which xy_m will lie halfway between fingers that go for gripper_rad."""
+    return np.array([*(xy_m - view.closing * finger_gap(view.turned(gripper_rad)) / 2), height_m])
 
 
 def _ramp(value: float, low: float, high: float) -> float:
