@@ -47,13 +47,15 @@ def mean_bins(logits: Tensor) -> Tensor:
 
 
 def _value_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    asked = targets != UNSUPERVISED
-    log_likely = logits[asked].log_softmax(-1)
-    bins = targets[asked]
-    entropy = -(_GAUSSIANS[bins] * log_likely).sum(-1).mean()
-    distance = (log_likely.exp() @ _CENTRES - bins).abs().mean() / BINS
-    return entropy + DISTANCE_WEIGHT * distance
+    asked = (targets != UNSUPERVISED).float()
+    bins = targets.clamp(min=0)
+    log_likely = logits.log_softmax(-1)
+    near = (bins[..., None] + _OFFSETS).clamp(0, BINS - 1)
+    entropy = -(log_likely.gather(-1, near) @ _WEIGHTS)
+    distance = (log_likely.exp() @ _CENTRES - bins).abs() / BINS
+    return ((entropy + DISTANCE_WEIGHT * distance) * asked).sum() / asked.sum().clamp(min=1.0)
 
 
 _CENTRES = torch.arange(BINS, dtype=torch.float32)
-_GAUSSIANS = (-0.5 * ((_CENTRES[:, None] - _CENTRES[None]) / SPREAD_BINS) ** 2).softmax(-1)
+_OFFSETS = torch.arange(-round(3 * SPREAD_BINS), round(3 * SPREAD_BINS) + 1)
+_WEIGHTS = (-0.5 * (_OFFSETS / SPREAD_BINS) ** 2).softmax(-1)

@@ -116,7 +116,7 @@ class _Run:
         decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
         state = self.model.state_dict()
         torch._foreach_lerp_([*self.average.values()], [state[n] for n in self.average], 1 - decay)
-        self._losses.append(float(loss))
+        self._losses.append(loss.item())
         if not np.isfinite(self._losses[-1]):
             raise EmbodiedError(f"the loss is {self._losses[-1]} at step {self.step}; lower the learning rate")
         return self._losses[-1]
