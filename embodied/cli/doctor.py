@@ -19,6 +19,8 @@ EXAMPLE = """example:
 """
 
 BACKENDS = ("egl", "osmesa")
+EGL_PACKAGES = ("libegl1", "libegl-mesa0", "libgl1-mesa-dri", "libopengl0", "libgl1")  # Debian's names
+OSMESA_PACKAGES = ("libosmesa6",)
 RENDER_TIMEOUT_S = 60
 NEEDED_DISK_GB = 2.0
 
@@ -126,9 +128,9 @@ def _version(package: str) -> str | None:
 
 
 def _mend_gl(backend: str) -> str:
-    libraries = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}
+    packages = " ".join(EGL_PACKAGES if backend == "egl" else OSMESA_PACKAGES)
     root = "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "sudo "
-    return f"{root}apt-get install --yes --no-install-recommends {libraries[backend]}"
+    return f"{root}apt-get install --yes --no-install-recommends {packages}"
 
 
 def _memory() -> str:

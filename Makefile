@@ -1,0 +1,84 @@
+# Every target does all of its own set-up: in a fresh clone `make demo` or `make test` is enough.
+# What is set up already is left alone, so a second call needs no network and no home folder.
+
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := runs/demo
+BENCH := $(wildcard tests/bench/*.py)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup setup-demo test lint demo bench proto clean
+
+help:
+	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
+	@echo "make test    everything that must hold before a change is taken in"
+	@echo "make lint    formatting, style and types only"
+	@echo "make bench   the figures of the bridge and the experts"
+	@echo "make proto   generate embodied/v1 from proto/"
+	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
+	@echo "make clean   remove the environment"
+
+setup: $(VENV)/.installed-dev $(VENV)/.renders
+setup-demo: $(VENV)/.installed-demo $(VENV)/.renders
+
+test: setup lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+demo: setup-demo
+	$(BIN)/embodied rollout --robot envs.so101 --policy policies.token --task all --episodes 6 \
+	    --remote --workers 2 --out $(OUT) --force
+	@echo "report: $(OUT)/report.json, in words: $(OUT)/summary.md"
+	@echo "videos: $$(ls $(OUT)/videos/*.mp4 | tr '\n' ' ')"
+
+bench: setup
+	@for bench in $(BENCH:.py=); do \
+	    name=$$(echo $$bench | tr / .); echo "== $$name"; $(BIN)/python -m $$name || exit 1; \
+	done
+
+# Older than the runtime on purpose: protobuf's generated code runs on its own version and the next major one, so this
+# keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.
+proto: $(VENV)/bin/pip
+	test -x $(VENV)-proto/bin/pip || { $(BIN)/python -m venv $(VENV)-proto && $(VENV)-proto/bin/pip install -q grpcio-tools==1.78.0; }
+	$(VENV)-proto/bin/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
+	    proto/embodied/v1/*.proto
+	rm -f embodied/v1/types_pb2_grpc.py  # types.proto has no service
+
+clean:
+	rm -rf $(VENV) $(VENV)-proto
+
+# ---------------------------------------------------------------------------------------------------- set-up
+
+$(VENV)/bin/pip:
+	@python=$$(for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	    $$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done); \
+	if [ -z "$$python" ]; then \
+	    echo "needs Python 3.11 or newer with its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; fi; \
+	$$python -m venv --clear $(VENV)
+
+$(VENV)/.installed-demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install -c constraints.txt -e '.[sim,policy]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-demo
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A frame is drawn for real: a library that loads may still have no driver behind it.
+RENDERS := $(BIN)/python -c 'import sys; from embodied.cli.doctor import BACKENDS, render_error as e; sys.exit(all(map(e, BACKENDS)))'
+PACKAGES := $(BIN)/python -c 'from embodied.cli.doctor import EGL_PACKAGES; print(*EGL_PACKAGES)'
+
+$(VENV)/.renders: | $(VENV)/.installed-demo
+	@if ! $(RENDERS); then \
+	    install="apt-get install --yes --no-install-recommends $$($(PACKAGES))"; \
+	    root=$$([ "$$(id -u)" = 0 ] && echo env || echo sudo -n); \
+	    echo "no OpenGL library renders here: $$root $$install"; \
+	    { command -v apt-get && $$root apt-get update && $$root $$install; } >/dev/null || true; \
+	    $(RENDERS) || { echo "MuJoCo cannot render here; mend it with: $$install" >&2; exit 1; }; \
+	fi
+	@touch $@
