@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied.types import Vector
-from envs.layout import BOWL_HEIGHT_M, BOWL_INNER_M, BOWL_RADIUS_M, CUBE_HALF_M, ZONE_RADIUS_M
+from envs.layout import BOWL_HEIGHT_M, BOWL_INNER_M, BOWL_RADIUS_M, BOWL_WALL_M, CUBE_HALF_M, ZONE_RADIUS_M
 from envs.scene import Scene
 
 Array = NDArray[np.float64]
@@ -22,7 +22,7 @@ def _circle(radius_m: float, height_m: float) -> Array:
 # Points (n, 3) in the object's own frame whose hull is the object's outline.
 _OUTLINES: dict[str, Array] = {
     "cube": CUBE_HALF_M * np.array(list(itertools.product((-1, 1), repeat=3)), np.float64),
-    "bowl": np.concatenate([_circle(BOWL_INNER_M, 0.0), _circle(BOWL_RADIUS_M, BOWL_HEIGHT_M)]),
+    "bowl": np.concatenate([_circle(BOWL_INNER_M + BOWL_WALL_M, 0.0), _circle(BOWL_RADIUS_M, BOWL_HEIGHT_M)]),
     "zone": _circle(ZONE_RADIUS_M, 0.0),
 }
 

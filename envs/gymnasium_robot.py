@@ -48,7 +48,8 @@ def make(
     continuous action, or a range is infinite and no bound is given.
     """
     try:
-        env: gymnasium.Env[Any, Any] = gymnasium.make(id, render_mode="rgb_array" if rendered else None)
+        options: dict[str, Any] = {"render_mode": "rgb_array"} if rendered else {}
+        env: gymnasium.Env[Any, Any] = gymnasium.make(id, **options)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UnfitEnvironmentError(f"gymnasium cannot make {id!r}: {error}") from error
     rate = control_hz or env.metadata.get("render_fps")

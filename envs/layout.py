@@ -12,6 +12,7 @@ CUBE_HALF_M = 0.015
 ZONE_RADIUS_M = 0.055
 BOWL_RADIUS_M = 0.055  # outer, at the rim
 BOWL_INNER_M = 0.043  # to the faces of the wall, at the floor
+BOWL_WALL_M = 0.005
 BOWL_HEIGHT_M = 0.032
 PAN_AXIS_X_M = 0.0388  # the shoulder pan axis stands here in the base frame
 

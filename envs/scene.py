@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from envs.layout import (
     BOWL_HEIGHT_M,
     BOWL_INNER_M,
+    BOWL_WALL_M,
     COLOURS,
     CUBE_HALF_M,
     ZONE_RADIUS_M,
@@ -26,7 +27,6 @@ CONTROL_PERIOD_S = 0.1
 
 _CUBE_KG = 0.025
 _BOWL_SIDES = 12
-_WALL_HALF_M = 0.0025
 _FLOOR_HALF_M = 0.0015
 _SHOWN, _HIDDEN = 0, 5  # geom groups: MuJoCo draws 0 to 2 by default
 _PARKED_DAMPING = 1e4  # a parked cube sinks 0.4 mm in 15 s of weightless solitude rather than falling for ever
@@ -214,7 +214,7 @@ def _add_cube(spec: mujoco.MjSpec, name: str) -> None:
 
 def _add_bowl(spec: mujoco.MjSpec, name: str) -> None:
     body = spec.worldbody.add_body(name=name, mocap=True)
-    floor_radius = BOWL_INNER_M + _WALL_HALF_M
+    floor_radius = BOWL_INNER_M + BOWL_WALL_M / 2
     body.add_geom(
         name=f"{name}_floor",
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
@@ -224,12 +224,12 @@ def _add_bowl(spec: mujoco.MjSpec, name: str) -> None:
     lean = np.arctan2(0.007, BOWL_HEIGHT_M)  # the wall opens 7 mm outwards from floor to rim
     for i in range(_BOWL_SIDES):
         angle = 2 * np.pi * i / _BOWL_SIDES
-        radius = BOWL_INNER_M + _WALL_HALF_M + 0.0035
+        radius = BOWL_INNER_M + BOWL_WALL_M / 2 + 0.0035
         half_width = (radius + 0.003) * np.tan(np.pi / _BOWL_SIDES)
         body.add_geom(
             name=f"{name}_wall_{i}",
             type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=[_WALL_HALF_M, half_width, BOWL_HEIGHT_M / 2],
+            size=[BOWL_WALL_M / 2, half_width, BOWL_HEIGHT_M / 2],
             pos=[radius * np.cos(angle), radius * np.sin(angle), BOWL_HEIGHT_M / 2],
             quat=_yaw_then_lean(angle, lean),
         )
