@@ -1,0 +1,157 @@
+"""The rooms of the repository keep to their import table: envs -> embodied <- policies, and each its own libraries."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("embodied", "envs", "policies")
+
+BRIDGE = {"grpc", "google"}
+FILES = {"pyarrow", "cv2", "av", "tqdm"}
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a room may import: other rooms, and libraries beside numpy and the standard library."""
+
+    rooms: frozenset[str]
+    libraries: frozenset[str] = frozenset()
+    lazy_rooms: frozenset[str] = frozenset()  # inside a function only, so that importing the room stays cheap
+
+
+def room(rooms: str, libraries: set[str] | None = None, lazy: str = "") -> Room:
+    return Room(frozenset(rooms.split()), frozenset(libraries or set()), frozenset(lazy.split()))
+
+
+# The longest prefix that fits is a module's room; what is directly in `embodied` is the core.
+ROOMS = {
+    "embodied": room("embodied", lazy="embodied.bridge embodied.video"),
+    "embodied.v1": room("embodied.v1", BRIDGE),
+    "embodied.bridge": room("embodied embodied.v1 embodied.bridge", BRIDGE),
+    "embodied.recording": room("embodied embodied.recording", FILES),
+    "embodied.video": room("embodied", FILES),
+    "embodied.__main__": room("embodied.cli"),
+    "embodied.cli": room(
+        "embodied embodied.bridge embodied.recording embodied.cli", BRIDGE | {"tqdm"}, "embodied.video"
+    ),
+    "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
+    "policies": room(
+        "embodied embodied.recording policies", {"torch", "transformers", "tokenizers", "safetensors", "tqdm"}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement: the module it names, and whether importing the importer runs it."""
+
+    importer: str
+    module: str
+    at_import: bool
+    line: int
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(name: str) -> Iterator[Import]:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    yield from _walk(name, tree, at_import=True)
+
+
+def _walk(name: str, node: ast.AST, at_import: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(name, alias.name, at_import, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"{name}:{child.lineno}: relative import"
+            for alias in child.names:
+                inner = f"{child.module}.{alias.name}"
+                yield Import(name, inner if inner in MODULES else str(child.module), at_import, child.lineno)
+        else:
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from _walk(name, child, at_import and not is_function and not for_types)
+
+
+IMPORTS = [found for name in MODULES for found in imports_of(name)]
+
+
+def room_of(module: str) -> str:
+    return max((name for name in ROOMS if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+def offences() -> Iterator[str]:
+    for found in IMPORTS:
+        place = f"{found.importer}:{found.line} imports {found.module}"
+        here, top = ROOMS[room_of(found.importer)], found.module.partition(".")[0]
+        if top in PACKAGES:
+            there = room_of(found.module)
+            if there not in here.rooms | {room_of(found.importer)} and (
+                found.at_import or there not in here.lazy_rooms
+            ):
+                yield f"{place}, and {room_of(found.importer)} may not import {there}"
+        elif top not in sys.stdlib_module_names and top != "numpy" and top not in here.libraries:
+            yield f"{place}, and {room_of(found.importer)} may not import {top}"
+
+
+def test_every_import_is_in_the_table():
+    assert list(offences()) == []
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {name: {i.module for i in IMPORTS if i.importer == name and i.at_import} & set(MODULES) for name in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, ())
+
+
+def test_nothing_is_pickled():
+    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+    assert [f"{i.importer}:{i.line}" for i in IMPORTS if i.module.partition(".")[0] in forbidden] == []
+
+
+def test_the_schema_folder_is_no_package():
+    # PyPI's proto-plus owns `import proto`.
+    assert list((ROOT / "proto").rglob("*.py")) == []
+
+
+def test_a_robots_own_computer_needs_numpy_and_grpc_alone():
+    light = [n for n in MODULES if room_of(n) in {"embodied", "embodied.v1", "embodied.bridge"}]
+    light += ["embodied.cli", "embodied.cli.host", "embodied.cli.serve", "embodied.cli.doctor"]
+    absent = ["torch", "transformers", "mujoco", "gymnasium", "mink", *FILES]
+    program = (
+        f"import sys, importlib\nsys.modules |= dict.fromkeys({absent})\nfor n in {light}: importlib.import_module(n)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if room_of(n) != "embodied.v1"])
+def test_a_file_says_in_its_first_line_what_it_is(name):
+    first = MODULES[name].read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith('"""'), f"{MODULES[name]} begins with {first!r}"
+    assert first.rstrip('"').endswith("."), f"{MODULES[name]}: the first line is one sentence: {first!r}"
