@@ -15,6 +15,8 @@ OPEN_RAD = 0.55
 SHUT_RAD = -0.1
 SQUEEZE_RAD = 0.05
 GRASP_BELOW_CENTRE_M = 0.003
+DEEP_M = 0.009  # a cube this far up the fingers cannot be set down on another: their tips would hit that first
+ASIDE_M = 0.07
 GRIPPER_STEP_RAD = 0.2  # in a control step
 
 
@@ -73,6 +75,8 @@ def stack(view: View) -> Aim:
     if not view.held:
         placed = _distance(view.cube_m, view.goal_m) < 0.015 and abs(view.cube_m[2] - view.goal_m[2]) < 0.006
         return _leave(view) if placed else _grasp(view)
+    if view.cube_m[2] - view.tip_m[2] > DEEP_M:
+        return _put_down(view)
     return _carry(view, release_m=float(view.goal_m[2]) + 0.001, tolerance_m=0.004)
 
 
@@ -120,6 +124,15 @@ def _carry(view: View, *, release_m: float, tolerance_m: float) -> Aim:
     there = error_m < tolerance_m and view.cube_m[2] < release_m + 0.002
     shift = np.array([*view.goal_m[:2], z]) - view.cube_m
     return Aim(view.tip_m + shift, OPEN_RAD if there else SQUEEZE_RAD)
+
+
+def _put_down(view: View) -> Aim:
+    """Take the held cube aside from the goal and drop it from a few millimetres, to be grasped anew."""
+    away_m = _distance(view.cube_m, view.goal_m)
+    aside = view.goal_m[:2] + (view.cube_m[:2] - view.goal_m[:2]) * max(1.0, ASIDE_M / max(away_m, 1e-3))
+    z = 0.012 + (HOVER_M - 0.012) * _ramp(ASIDE_M - away_m, 0.002, 0.015)
+    gripper = OPEN_RAD if view.tip_m[2] < 0.016 else SQUEEZE_RAD
+    return Aim(np.array([*(aside - view.cube_m[:2] + view.tip_m[:2]), z]), gripper)
 
 
 def _leave(view: View) -> Aim:
