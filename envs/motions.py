@@ -113,7 +113,7 @@ def _grasp(view: View) -> Aim:
     shut = max(0.0, OPEN_RAD - 0.05 - view.gripper_rad)
     error_m = _distance(view.cube_m, view.middle_m) + shut * (0.05 if above_m > 0.018 else -0.03)
     z = low_m + (max(HOVER_M, low_m + 0.045) - low_m) * _ramp(error_m, 0.005, 0.014)
-    gripper = SQUEEZE_RAD if error_m < 0.006 and above_m < 0.006 else OPEN_RAD
+    gripper = SQUEEZE_RAD if error_m < 0.006 and above_m < 0.009 else OPEN_RAD
     return Aim(_around(view, view.cube_m[:2], z, gripper), gripper)
 
 
