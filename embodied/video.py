@@ -31,7 +31,13 @@ class VideoRecorder:
     """An Observer that writes an episode as H.264 at the control rate; a context manager."""
 
     def __init__(
-        self, path: Path, spec: RobotSpec, policy: Policy, *, cameras: Sequence[str], instruction: str | None
+        self,
+        path: Path,
+        spec: RobotSpec,
+        policy: Policy,
+        *,
+        cameras: Sequence[str] = (),
+        instruction: str | None = None,
     ) -> None:
         self._spec, self._policy, self._instruction = spec, policy, instruction
         self._cameras = choose_cameras(spec, cameras)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -106,10 +107,15 @@ def _jobs(args: argparse.Namespace, spec: RobotSpec, videos: Path) -> list[Job]:
     for task in tasks:
         spec.require_task(task)
     return [
-        Job(task, seed, videos / f"{task}_{seed}.mp4" if seed < args.seed + args.videos else None)
+        Job(task, seed, _video_path(videos, task, seed) if seed < args.seed + args.videos else None)
         for task in tasks
         for seed in range(args.seed, args.seed + args.episodes)
     ]
+
+
+def _video_path(videos: Path, task: str, seed: int) -> Path:
+    safe = re.sub(r"[^-.\w]", "_", task)  # a robot across a network names its tasks, not our folders
+    return videos / f"{safe}_{seed}.mp4"
 
 
 def _progress(episodes: Iterator[Episode], total: int) -> Iterable[Episode]:

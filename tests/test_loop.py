@@ -1,0 +1,138 @@
+"""The loop carries a policy through an episode: exactly as long as asked, the same however it is watched."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dummy_robot import HORIZON, DummyRobot
+
+from embodied.errors import (
+    EmbodiedError,
+    InvalidActionError,
+    InvalidInstructionError,
+    InvalidObservationError,
+    UnknownNameError,
+)
+from embodied.loop import MAX_INSTRUCTION_CHARACTERS, Episode, check_instruction, run_episode
+from embodied.types import Action, Observation, PoseAction, RobotSpec, Step
+
+
+class WavePolicy:
+    """Commands a wave that depends on the state, in chunks; remembers what it was asked."""
+
+    def __init__(self, chunk: int = 6, reach: float = 1.0) -> None:
+        self.chunk, self.reach = chunk, reach
+        self.asked: list[Observation] = []
+
+    def reset(self, instruction: str, spec: RobotSpec) -> None:
+        self.instruction = instruction
+
+    def act(self, observation: Observation) -> Sequence[Action]:
+        self.asked.append(observation)
+        phase = observation.state[-1] + np.arange(self.chunk, dtype=np.float32)[:, None] / 10
+        return [PoseAction(values) for values in self.reach * np.sin(observation.state[:3] + 3 * phase)]
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def began(self, observation: Observation) -> None:
+        self.seen.append(observation)
+
+    def stepped(self, action: Action, step: Step) -> None:
+        self.seen.append(step)
+
+    def ended(self, success: bool) -> None:
+        self.seen.append(success)
+
+
+def outcome(episode: Episode) -> Episode:
+    """Leave out how long things took and who watched."""
+    return replace(episode, cycles=(), reset_ns=0, observed=False, reward=round(episode.reward, 6))
+
+
+def test_an_episode_runs_to_its_end_and_says_what_came_of_it():
+    policy = WavePolicy()
+    episode = run_episode(DummyRobot(), policy, task="wait", seed=1_000_000)
+    assert (episode.task, episode.seed, episode.steps, episode.success) == ("wait", 1_000_000, HORIZON, False)
+    assert episode.instruction == policy.instruction and "cube" in episode.instruction
+    assert [c.steps for c in episode.cycles] == [6, 6, 6, 2]
+    assert all(c.act_ns > 0 and c.step_ns > 0 for c in episode.cycles) and episode.reset_ns > 0
+
+
+def test_without_an_observer_a_chunk_is_rendered_once():
+    robot = DummyRobot()
+    run_episode(robot, WavePolicy(chunk=5), task="wait", seed=3)
+    assert robot.frames_rendered == len(robot.spec.cameras) * (1 + HORIZON / 5)
+
+
+@pytest.mark.parametrize("task", ["reach", "wait"])
+def test_an_observer_sees_every_step_with_frames_and_changes_nothing(task):
+    for seed in range(20):
+        watcher = Watcher()
+        plain = run_episode(DummyRobot(), WavePolicy(), task=task, seed=seed)
+        watched = run_episode(DummyRobot(), WavePolicy(), task=task, seed=seed, observer=watcher)
+        assert outcome(watched) == outcome(plain) and watched.observed and not plain.observed
+        assert [c.steps for c in watched.cycles] == [c.steps for c in plain.cycles]
+        first, *steps, success = watcher.seen
+        assert first.frames and all(step.observation.frames for step in steps)
+        assert len(steps) == watched.steps and success is watched.success
+
+
+@pytest.mark.parametrize("max_steps", [1, 5, 6, 7])
+def test_max_steps_means_exactly_that_many(max_steps):
+    robot = DummyRobot()
+    assert run_episode(robot, WavePolicy(), task="wait", seed=0, max_steps=max_steps).steps == max_steps == robot.steps
+
+
+def test_the_same_seed_gives_the_same_episode_and_another_another():
+    robot, policy = DummyRobot(), WavePolicy()
+    first, again, other = (outcome(run_episode(robot, policy, task="wait", seed=seed)) for seed in (5, 5, 6))
+    assert first == again and other != replace(first, seed=6)
+
+
+def test_a_given_instruction_replaces_the_robots_own_everywhere_the_policy_looks():
+    policy = WavePolicy()
+    episode = run_episode(DummyRobot(), policy, task="wait", seed=0, instruction=" wave at the red cube ")
+    assert {episode.instruction, policy.instruction, *(o.instruction for o in policy.asked)} == {"wave at the red cube"}
+
+
+def test_interventions_are_gathered():
+    episode = run_episode(DummyRobot(), WavePolicy(reach=50.0), task="wait", seed=0)
+    assert {i.kind for i in episode.interventions} == {"position"} and len(episode.interventions) > HORIZON
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "x" * (MAX_INSTRUCTION_CHARACTERS + 1), "x" * 10_000])
+def test_an_empty_or_overlong_instruction_is_refused_before_anything_moves(text):
+    robot = DummyRobot()
+    with pytest.raises(InvalidInstructionError):
+        run_episode(robot, WavePolicy(), task="wait", seed=0, instruction=text)
+    assert robot.resets == 0
+    assert check_instruction("x" * MAX_INSTRUCTION_CHARACTERS)
+
+
+def test_an_unknown_task_is_refused_with_the_choices():
+    with pytest.raises(UnknownNameError, match=r"no task 'juggle'; dummy has \['reach', 'wait'\]"):
+        run_episode(DummyRobot(), WavePolicy(), task="juggle", seed=0)
+
+
+def test_a_policy_that_answers_nothing_is_an_error():
+    with pytest.raises(InvalidActionError, match="no action"):
+        run_episode(DummyRobot(), WavePolicy(chunk=0), task="wait", seed=0)
+
+
+class NumbRobot(DummyRobot):
+    """Its second joint's sensor is broken."""
+
+    def reset(self, seed: int, task: str) -> Observation:
+        observation = super().reset(seed, task)
+        return replace(observation, state=np.where(np.arange(4) == 1, np.nan, observation.state).astype(np.float32))
+
+
+def test_a_nan_in_an_observation_is_named_and_never_reaches_the_policy():
+    policy = WavePolicy()
+    with pytest.raises(InvalidObservationError, match="'lift' is nan") as refusal:
+        run_episode(NumbRobot(), policy, task="wait", seed=0)
+    assert isinstance(refusal.value, EmbodiedError) and not policy.asked
