@@ -38,6 +38,7 @@ class Answers:
     locate: Tensor  # (B, labels, width, 1000)
     pose: Tensor  # (B, chunk, n, 1000)
     text: Tensor  # (B, T - prefix, vocabulary)
+    looked: list[Tensor]  # a camera: (B, latents, heads, cells), where the image tokens looked, summing to 1
     cache: DynamicCache | None
 
 
@@ -84,13 +85,16 @@ class PolicyModel(nn.Module):
         text = self.text_encoder(inputs_embeds=words, attention_mask=everywhere, use_cache=False).last_hidden_state
         places = [self.position, torch.zeros(x.shape[1] - plan.prefix, x.shape[2], device=device)]
         x = x + torch.cat(places)
-        for slots, image in zip(plan.images, self._see(frames, text, text_visible), strict=True):
+        looked = []
+        for slots, (image, where) in zip(plan.images, self._see(frames, text, text_visible), strict=True):
             x[:, slots] = x[:, slots] + image.to(x.dtype)
+            looked.append(where)
         hidden, cache = self._think(x, visible, use_cache)
         return Answers(
             locate=self._read(self.locate_head, hidden[:, plan.locate]),
             pose=self._read(self.pose_head, hidden[:, plan.pose]),
             text=self._write(hidden[:, plan.prefix :]),
+            looked=looked,
             cache=cache,
         )
 
@@ -103,11 +107,12 @@ class PolicyModel(nn.Module):
         hidden = self.trunk(inputs_embeds=x, attention_mask=visible, past_key_values=cache, use_cache=True)
         return self._write(hidden.last_hidden_state)[0, 0]
 
-    def _see(self, frames: list[Tensor], text: Tensor, visible: Tensor) -> list[Tensor]:
+    def _see(self, frames: list[Tensor], text: Tensor, visible: Tensor) -> list[tuple[Tensor, Tensor]]:
         images = []
         for frame, stem, resampler, project in zip(frames, self.stems, self.resamplers, self.to_trunk, strict=True):
             pixels = frame.permute(0, 3, 1, 2).to(self.bins.dtype).div(255.0)
-            images.append(project(resampler(stem(pixels), text, visible)))
+            tokens, looked = resampler(stem(pixels), text, visible)
+            images.append((project(tokens), looked))
         return images
 
     def _think(self, x: Tensor, visible: Tensor, use_cache: bool) -> tuple[Tensor, DynamicCache | None]:

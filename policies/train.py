@@ -107,7 +107,7 @@ class _Run:
             group["lr"] = self.config.learning_rate * _schedule(self.step, self.config.steps)
         with torch.autocast("cpu", torch.bfloat16):
             answers = self.model(batch.sequences, batch.frames)
-        loss = compute_losses(answers, batch.sequences).total
+        loss = compute_losses(self.checkpoint.plan, answers, batch.sequences).total
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

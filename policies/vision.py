@@ -62,8 +62,10 @@ class PointingAttention(nn.Module):
         self.out = nn.Linear(inner, query_width, bias=False)
         self.log_sharpness = nn.Parameter(torch.full((heads, 1), 1.1))
 
-    def forward(self, queries: Tensor, keys: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Return (B, Q, query_width): what each query found among keys (B, K, key_width), visible (B, K) or all.
+    def forward(self, queries: Tensor, keys: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Look among keys (B, K, key_width), visible (B, K) or all.
+
+        Return what each query found (B, Q, query_width), and where its heads looked (B, Q, heads, K), float32.
 
         The queries are projected into the keys' space rather than the keys into theirs: the product is the same
         kind, and there are 24 queries and heads to a thousand keys.
@@ -75,11 +77,11 @@ class PointingAttention(nn.Module):
         scores = (probe.to(keys.dtype) @ keys.transpose(1, 2)).float()
         if visible is not None:
             scores = scores.masked_fill(~visible[:, None, :], float("-inf"))
-        found = scores.softmax(-1).to(keys.dtype) @ keys
+        looked = scores.softmax(-1)
+        found = looked.to(keys.dtype) @ keys
         found = found.view(len(keys), -1, self.heads, keys.shape[-1])
         heads = torch.einsum("bqhk,hkd->bqhd", found, self.to_value.to(found.dtype))
-        result: Tensor = self.out(heads.flatten(2))
-        return result
+        return self.out(heads.flatten(2)), looked.view(len(keys), -1, self.heads, keys.shape[1])
 
 
 class Resampler(nn.Module):
@@ -91,13 +93,16 @@ class Resampler(nn.Module):
         self.layers = nn.ModuleList(ResamplerLayer(width, grid_width, text_width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, grid: Tensor, text: Tensor, visible: Tensor) -> Tensor:
-        """Return (B, latents, width) from grid (B, K, grid_width), text (B, L, text_width), visible (B, L)."""
+    def forward(self, grid: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Resample grid (B, K, grid_width) as text (B, L, text_width), visible (B, L), asks.
+
+        Return image tokens (B, latents, width), and where each looked at last (B, latents, heads, K).
+        """
         tokens = self.latents.expand(len(grid), -1, -1)
+        looked = tokens
         for layer in self.layers:
-            tokens = layer(tokens, grid, text, visible)
-        result: Tensor = self.norm(tokens)
-        return result
+            tokens, looked = layer(tokens, grid, text, visible)
+        return self.norm(tokens), looked
 
 
 class ResamplerLayer(nn.Module):
@@ -112,12 +117,13 @@ class ResamplerLayer(nn.Module):
             nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width)
         )
 
-    def forward(self, tokens: Tensor, grid: Tensor, text: Tensor, visible: Tensor) -> Tensor:
-        """Return the latents (B, latents, width), refined."""
-        tokens = tokens + self.read(self.norms[0](tokens), text, visible)
-        tokens = tokens + self.look(self.norms[1](tokens), grid)
-        result: Tensor = tokens + self.think(self.norms[2](tokens))
-        return result
+    def forward(self, tokens: Tensor, grid: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the latents (B, latents, width), refined, and where they looked (B, latents, heads, K)."""
+        said, _ = self.read(self.norms[0](tokens), text, visible)
+        tokens = tokens + said
+        seen, looked = self.look(self.norms[1](tokens), grid)
+        tokens = tokens + seen
+        return tokens + self.think(self.norms[2](tokens)), looked
 
 
 def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
