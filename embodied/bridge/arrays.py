@@ -24,33 +24,28 @@ _WIRE_DTYPES: dict[pb.DType, np.dtype[Any]] = {
 _DTYPE_CODES = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
 
 
-def write_array(message: pb.Array, array: NDArray[Any]) -> None:
-    """Fill an empty message with an array; raise ProtocolError for a dtype that may not cross the wire."""
+def encode_array(array: NDArray[Any]) -> pb.Array:
+    """Return the message of an array; raise ProtocolError for a dtype that may not cross the wire."""
     dtype = array.dtype.newbyteorder("<")
     code = _DTYPE_CODES.get(dtype)
     if code is None:
         raise ProtocolError(f"an array of {array.dtype} cannot be sent; the wire has {sorted(map(str, _DTYPE_CODES))}")
-    message.dtype = code
-    message.shape.extend(array.shape)
-    message.data = array.astype(dtype, copy=False).tobytes()
+    return pb.Array(dtype=code, shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
 
 
-def encode_array(array: NDArray[Any]) -> pb.Array:
-    """Return the message of a small array; raise as write_array."""
-    message = pb.Array()
-    write_array(message, array)
-    return message
+def decode_array(message: pb.Array, data: bytes | memoryview | None = None) -> NDArray[Any]:
+    """Return the array, a read-only view of its bytes; raise ProtocolError unless dtype, shape and size agree.
 
-
-def decode_array(message: pb.Array) -> NDArray[Any]:
-    """Return the array, read-only and without a copy; raise ProtocolError unless dtype, shape and size agree."""
+    data is given where the bytes were kept out of the message.
+    """
     dtype = _WIRE_DTYPES.get(message.dtype)
     if dtype is None:
         raise ProtocolError(f"array has dtype code {message.dtype}; the wire has {sorted(_WIRE_DTYPES)}")
     shape = tuple(message.shape)
     if len(shape) > MAX_DIMENSIONS:
         raise ProtocolError(f"array has {len(shape)} dimensions; at most {MAX_DIMENSIONS} may be sent")
-    data = message.data
+    if data is None:
+        data = message.data
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise ProtocolError(f"array {dtype}{shape} came with {len(data)} bytes of data")
     return np.frombuffer(data, dtype).reshape(shape)

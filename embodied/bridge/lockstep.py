@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator
+from typing import Any, cast
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from embodied.bridge.address import GRPC_OPTIONS, Address
 from embodied.errors import ProtocolError
-
-Request = TypeVar("Request")
-Reply = TypeVar("Reply")
-Answer = TypeVar("Answer")
 
 _MEANINGS = {
     grpc.StatusCode.UNIMPLEMENTED: "answers, but is no {what}: a robot server is asked for a policy, or the reverse",
@@ -29,22 +28,36 @@ _MEANINGS = {
 
 
 class Peer:
-    """The far side as seen from a client: its channel, what it is, and how its failures are told."""
+    """The far side as seen from a client: its channel, its methods, and how its failures are told."""
 
-    def __init__(self, address: str, what: str) -> None:
+    def __init__(self, address: str, schema: ServiceDescriptor, what: str) -> None:
         """Open a channel to address without waiting for it; what says what is expected there."""
         self.address = str(Address.parse(address))
         self.what = what
-        self.channel = grpc.insecure_channel(self.address, options=GRPC_OPTIONS)
+        self._schema = schema
+        self._channel = grpc.insecure_channel(self.address, options=GRPC_OPTIONS)
 
-    def ask(
-        self, method: Callable[..., Answer], request: Message, timeout_s: float, *, patient: bool = False
-    ) -> Answer:
-        """Return the answer to a unary request; patient waits for a server that is still starting."""
+    def ask(self, method: str, request: Message, timeout_s: float, *, patient: bool = False) -> Any:  # noqa: ANN401
+        """Return the answer to a unary method's request; patient waits for a server that is still starting."""
+        answer = GetMessageClass(self._schema.methods_by_name[method].output_type)
+        call = self._channel.unary_unary(
+            f"/{self._schema.full_name}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
         try:
-            return method(request, timeout=timeout_s, wait_for_ready=patient)
+            return call(request, timeout=timeout_s, wait_for_ready=patient)
         except grpc.RpcError as error:
             raise self.failure(error) from error
+
+    def stream(self, method: str, requests: Iterator[bytes]) -> Iterator[bytes]:
+        """Begin a stream of bytes both ways."""
+        begin: Any = self._channel.stream_stream(f"/{self._schema.full_name}/{method}")
+        return cast(Iterator[bytes], begin(requests))
+
+    def close(self) -> None:
+        """Close the channel; idempotent."""
+        self._channel.close()
 
     def failure(self, error: grpc.RpcError) -> ProtocolError:
         """Return what a failed call means, in words."""
@@ -53,22 +66,27 @@ class Peer:
         return ProtocolError(f"{self.what} at {self.address} {meaning} ({details})")
 
 
-class LockStep(Generic[Request, Reply]):
+class LockStep:
     """One stream of requests and replies in turn; nothing is resent, and a failed stream stays failed."""
 
-    def __init__(self, peer: Peer, method: Callable[..., Any], reply_timeout_s: float) -> None:
+    def __init__(self, peer: Peer, method: str, reply_timeout_s: float) -> None:
         self._peer = peer
-        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._replies: Iterator[Reply] = method(iter(self._requests.get, None))
-        self._call: grpc.Call = self._replies  # gRPC's stream is both
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._replies = peer.stream(method, iter(self._requests.get, None))
+        self._call = cast(grpc.Call, self._replies)  # gRPC's stream is both
+        self._over = threading.Event()
+        if not self._call.add_callback(self._over.set):
+            self._over.set()
         self._turn = threading.Lock()
         self._ended: ProtocolError | None = None
         self._reply_timeout_s = reply_timeout_s
         self._due_s = float("inf")  # monotonic; when the reply being waited for is late
         self._closed = threading.Event()
+        # A stream still open when the interpreter ends can deadlock in gRPC's threads, which are frozen by then.
+        atexit.register(self.close)
         threading.Thread(target=self._watch, name="bridge-watch", daemon=True).start()
 
-    def exchange(self, request: Request) -> Reply:
+    def exchange(self, request: bytes) -> bytes:
         """Send a request and return its reply; raise ProtocolError if the stream has failed or fails now."""
         with self._turn:
             if self._ended is not None:
@@ -95,13 +113,11 @@ class LockStep(Generic[Request, Reply]):
         if self._closed.is_set():
             return
         self._closed.set()
+        atexit.unregister(self.close)
+        self._ended = self._ended or ProtocolError(f"the session with {self._peer.address} was closed")
         self._requests.put(None)
-        late = threading.Timer(timeout_s, self._call.cancel)
-        late.start()
-        with self._turn:
-            self._ended = self._ended or ProtocolError(f"the session with {self._peer.address} was closed")
-            self._call.code()  # blocks until the far side's status is here
-        late.cancel()
+        if not self._over.wait(timeout_s):
+            self._call.cancel()
 
     def _told(self, error: grpc.RpcError) -> ProtocolError:
         if time.monotonic() >= self._due_s:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from embodied.bridge.address import PROTOCOL
-from embodied.bridge.codec import decode_actions, decode_spec, encode_spec, require_text, write_observation
+from embodied.bridge.codec import decode_actions, decode_spec, encode_observation, encode_spec, require_text
+from embodied.bridge.envelope import pack, parse
 from embodied.bridge.lockstep import LockStep, Peer
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
 from embodied.types import Action, Observation, RobotSpec
 from embodied.v1 import policy_pb2 as pb
-from embodied.v1.policy_pb2_grpc import PolicyServiceStub
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,20 @@ class RemotePolicy:
 
     def __init__(self, address: str, *, connect_timeout_s: float = 5.0, reply_timeout_s: float = 60.0) -> None:
         """Connect and ask what the policy is; raise ProtocolError if none answers or it speaks another version."""
-        self._peer = Peer(address, "policy server")
-        self._stub = PolicyServiceStub(self._peer.channel)
+        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["PolicyService"], "policy server")
         self._reply_timeout_s = reply_timeout_s
         self._opening = threading.Lock()
-        self._session: LockStep[pb.ActRequest, pb.ActReply] | None = None
+        self._session: LockStep | None = None
         self._closed = False
         self._work_ms = 0.0
         try:
-            described = self._peer.ask(self._stub.Describe, pb.DescribePolicyRequest(), connect_timeout_s, patient=True)
+            described = self._peer.ask("Describe", pb.DescribePolicyRequest(), connect_timeout_s, patient=True)
             if described.protocol != PROTOCOL:
                 raise ProtocolError(f"{address} speaks version {described.protocol} of the protocol, we {PROTOCOL}")
             spec = decode_spec(described.spec) if described.HasField("spec") else None
             self._description = PolicyDescription(described.name, spec, described.chunk)
         except BaseException:
-            self._peer.channel.close()
+            self._peer.close()
             raise
 
     @property
@@ -61,13 +60,12 @@ class RemotePolicy:
     def reset(self, instruction: str, spec: RobotSpec) -> None:
         """Begin an episode, as the local policy would."""
         begin = pb.Begin(instruction=require_text(instruction), spec=encode_spec(spec))
-        self._exchange(pb.ActRequest(begin=begin))
+        self._exchange(pb.ActRequest(begin=begin).SerializeToString())
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next actions, as the local policy would."""
-        request = pb.ActRequest()
-        write_observation(request.observation, observation)
-        reply = self._exchange(request)
+        request = pb.ActRequest(observation=encode_observation(observation))
+        reply = self._exchange(pack(request, observation.frames))
         actions = decode_actions(reply.actions)
         if not actions:
             raise ProtocolError(f"policy server at {self._peer.address} replied without actions")
@@ -81,7 +79,7 @@ class RemotePolicy:
             self._closed = True
             if self._session is not None:
                 self._session.close()
-            self._peer.channel.close()
+            self._peer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -89,17 +87,17 @@ class RemotePolicy:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _exchange(self, request: pb.ActRequest) -> pb.ActReply:
-        reply = (self._session or self._open()).exchange(request)
+    def _exchange(self, request: bytes) -> pb.ActReply:
+        reply = parse(pb.ActReply, (self._session or self._open()).exchange(request))
         if reply.WhichOneof("reply") == "error":
             raise decode_error(reply.error)
         self._work_ms = reply.timing.work_ns / 1e6
         return reply
 
-    def _open(self) -> LockStep[pb.ActRequest, pb.ActReply]:
+    def _open(self) -> LockStep:
         with self._opening:
             if self._closed:
                 raise ProtocolError(f"the connection to {self._peer.address} is closed")
             if self._session is None:
-                self._session = LockStep(self._peer, self._stub.Act, self._reply_timeout_s)
+                self._session = LockStep(self._peer, "Act", self._reply_timeout_s)
             return self._session

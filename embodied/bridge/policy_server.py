@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -13,12 +13,12 @@ import grpc
 
 from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
 from embodied.bridge.codec import decode_observation, decode_spec, encode_actions, encode_spec
+from embodied.bridge.envelope import unpack
 from embodied.bridge.refusals import encode_error
 from embodied.bridge.server import BridgeServer
 from embodied.errors import EmbodiedError, ProtocolError
-from embodied.types import Policy, RobotSpec
+from embodied.types import Frame, Observation, Policy, RobotSpec
 from embodied.v1 import policy_pb2 as pb
-from embodied.v1.policy_pb2_grpc import PolicyServiceServicer, add_PolicyServiceServicer_to_server
 
 MAX_SESSIONS = 8
 SPARE_THREADS = 4  # answer Describe and refuse sessions when all are taken
@@ -72,8 +72,8 @@ class PolicyPool:
         return self._make()
 
 
-class PolicyService(PolicyServiceServicer):
-    """The handlers of PolicyService for one pool of policies."""
+class PolicyService:
+    """The methods of PolicyService for one pool of policies, named as in the schema."""
 
     def __init__(self, name: str, pool: PolicyPool) -> None:
         self._name = name
@@ -89,7 +89,7 @@ class PolicyService(PolicyServiceServicer):
             reply.chunk = self._pool.first.chunk
         return reply
 
-    def Act(self, requests: Iterator[pb.ActRequest], context: grpc.ServicerContext) -> Iterator[pb.ActReply]:  # noqa: N802
+    def Act(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
         """Answer one session's requests in order."""
         with self._pool.borrow() as policy:
             if policy is None:
@@ -98,7 +98,7 @@ class PolicyService(PolicyServiceServicer):
                 )
             session = PolicySession(policy)
             for request in requests:
-                yield session.answer(request)
+                yield session.answer(request).SerializeToString()
 
 
 class PolicySession:
@@ -108,22 +108,22 @@ class PolicySession:
         self._policy = policy
         self._begun = False
 
-    def answer(self, request: pb.ActRequest) -> pb.ActReply:
+    def answer(self, request: bytes) -> pb.ActReply:
         """Return the reply to a request; what the policy refuses is an error reply, and the session goes on."""
         try:
-            return self._carry_out(request)
+            return self._carry_out(*unpack(pb.ActRequest, request))
         except EmbodiedError as error:
             return pb.ActReply(error=encode_error(error))
         except Exception as error:  # the policy's own failure: the client is told, the server lives
             log.exception("the policy failed")
             return pb.ActReply(error=encode_error(error))
 
-    def _carry_out(self, request: pb.ActRequest) -> pb.ActReply:
+    def _carry_out(self, request: pb.ActRequest, frames: Mapping[str, Frame]) -> pb.ActReply:
         kind = request.WhichOneof("request")
         if kind == "begin":
             return self._begin(request.begin)
         if kind == "observation":
-            return self._act(request)
+            return self._act(decode_observation(request.observation, frames))
         raise ProtocolError("a request of no kind that this server knows; it knows begin and observation")
 
     def _begin(self, request: pb.Begin) -> pb.ActReply:
@@ -133,10 +133,9 @@ class PolicySession:
         self._begun = True
         return pb.ActReply(begun=pb.Begun(), timing=_since(started_ns))
 
-    def _act(self, request: pb.ActRequest) -> pb.ActReply:
+    def _act(self, observation: Observation) -> pb.ActReply:
         if not self._begun:  # the policy may still remember an earlier session's episode
             raise ProtocolError("act before reset: begin an episode first")
-        observation = decode_observation(request.observation)
         started_ns = time.monotonic_ns()
         actions = self._policy.act(observation)
         return pb.ActReply(actions=encode_actions(actions), timing=_since(started_ns))
@@ -160,7 +159,7 @@ def serve_policy(
     except BaseException:
         server.stop()
         raise
-    server.start(lambda to: add_PolicyServiceServicer_to_server(service, to), lambda: None)
+    server.start(pb.DESCRIPTOR.services_by_name["PolicyService"], service, lambda: None)
     return server
 
 

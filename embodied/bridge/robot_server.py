@@ -11,13 +11,13 @@ from typing import TypeVar
 import grpc
 
 from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
-from embodied.bridge.codec import decode_actions, encode_spec, write_observation, write_step
+from embodied.bridge.codec import decode_actions, encode_observation, encode_spec, encode_step
+from embodied.bridge.envelope import pack, parse
 from embodied.bridge.refusals import encode_error
 from embodied.bridge.server import BridgeServer
 from embodied.errors import EmbodiedError, ProtocolError
 from embodied.types import Robot
 from embodied.v1 import robot_pb2 as pb
-from embodied.v1.robot_pb2_grpc import RobotServiceServicer, add_RobotServiceServicer_to_server
 
 T = TypeVar("T")
 THREADS = 8  # one holds the control stream; the others answer Describe, Stop and second operators
@@ -52,8 +52,8 @@ class RobotThread:
         self._thread.shutdown()
 
 
-class RobotService(RobotServiceServicer):
-    """The handlers of RobotService for one robot."""
+class RobotService:
+    """The methods of RobotService for one robot, named as in the schema."""
 
     def __init__(self, robot: RobotThread) -> None:
         self._robot = robot
@@ -69,9 +69,7 @@ class RobotService(RobotServiceServicer):
         self._robot.stop()
         return pb.StopReply()
 
-    def Control(  # noqa: N802
-        self, requests: Iterator[pb.ControlRequest], context: grpc.ServicerContext
-    ) -> Iterator[pb.ControlReply]:
+    def Control(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
         """Answer one operator's requests in order; stop the robot when the stream ends, however it ends."""
         if not self._lease.acquire(blocking=False):
             context.abort(
@@ -99,18 +97,18 @@ class ControlSession:
         self._robot = robot
         self._began = False
 
-    def answer(self, request: pb.ControlRequest) -> pb.ControlReply:
+    def answer(self, request: bytes) -> bytes:
         """Return the reply to a request; what the robot refuses is an error reply, and the session goes on."""
         try:
-            return self._carry_out(request)
+            return self._carry_out(parse(pb.ControlRequest, request))
         except EmbodiedError as error:
-            return pb.ControlReply(error=encode_error(error))
+            return pb.ControlReply(error=encode_error(error)).SerializeToString()
         except Exception as error:  # the robot's own failure: the operator is told, the server lives
             log.exception("%s failed", self._robot.spec.name)
             self._robot.stop()
-            return pb.ControlReply(error=encode_error(error))
+            return pb.ControlReply(error=encode_error(error)).SerializeToString()
 
-    def _carry_out(self, request: pb.ControlRequest) -> pb.ControlReply:
+    def _carry_out(self, request: pb.ControlRequest) -> bytes:
         kind = request.WhichOneof("request")
         if kind == "open":
             return self._open(request.open)
@@ -122,27 +120,23 @@ class ControlSession:
             return self._step(request.step)
         raise ProtocolError("a request of no kind that this server knows; it knows open, reset and step")
 
-    def _open(self, request: pb.Open) -> pb.ControlReply:
+    def _open(self, request: pb.Open) -> bytes:
         if request.protocol != PROTOCOL:
             raise ProtocolError(f"the client speaks version {request.protocol} of the protocol, the robot {PROTOCOL}")
         self.client = request.client or "a client without a name"
-        return pb.ControlReply(opened=pb.Opened())
+        return pb.ControlReply(opened=pb.Opened()).SerializeToString()
 
-    def _reset(self, request: pb.Reset) -> pb.ControlReply:
+    def _reset(self, request: pb.Reset) -> bytes:
         observation = self._robot.call(lambda robot: robot.reset(request.seed, request.task))
         self._began = True
-        reply = pb.ControlReply()
-        write_observation(reply.observation, observation)
-        return reply
+        return pack(pb.ControlReply(observation=encode_observation(observation)), observation.frames)
 
-    def _step(self, request: pb.StepRequest) -> pb.ControlReply:
+    def _step(self, request: pb.StepRequest) -> bytes:
         if not self._began:  # another operator's episode is not this one's to go on with
             raise ProtocolError("step before reset: begin an episode first")
         actions = decode_actions(request.actions)
         step = self._robot.call(lambda robot: robot.step(*actions, frames=request.frames))
-        reply = pb.ControlReply()
-        write_step(reply.step, step)
-        return reply
+        return pack(pb.ControlReply(step=encode_step(step)), step.observation.frames)
 
 
 class RobotServer(BridgeServer):
@@ -164,5 +158,5 @@ def serve_robot(
         server.stop()
         raise
     service = RobotService(robot)
-    server.start(lambda to: add_RobotServiceServicer_to_server(service, to), robot.close)
+    server.start(pb.DESCRIPTOR.services_by_name["RobotService"], service, robot.close)
     return server

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Any, Self
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from embodied.bridge.address import GRPC_OPTIONS, Address
 from embodied.errors import EmbodiedError
@@ -37,9 +39,10 @@ class BridgeServer:
         """Return the address to connect to, with the port that was really bound."""
         return str(self._address)
 
-    def start(self, register: Callable[[grpc.Server], None], release: Callable[[], None]) -> None:
-        """Answer requests from now on; release runs once, after the last of them."""
-        register(self._grpc)
+    def start(self, schema: ServiceDescriptor, service: object, release: Callable[[], None]) -> None:
+        """Answer the schema's methods with the service's of the same name; release runs once, after the last."""
+        handlers = {method.name: _handler(method, getattr(service, method.name)) for method in schema.methods}
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(schema.full_name, handlers),))
         self._release = release
         self._grpc.start()
 
@@ -61,3 +64,14 @@ class BridgeServer:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+
+def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler; streams are given and give bytes, since those carry frames (see envelope.py)."""
+    if method.client_streaming and method.server_streaming:
+        return grpc.stream_stream_rpc_method_handler(behaviour)
+    return grpc.unary_unary_rpc_method_handler(
+        behaviour,
+        request_deserializer=GetMessageClass(method.input_type).FromString,
+        response_serializer=GetMessageClass(method.output_type).SerializeToString,
+    )

@@ -1,7 +1,8 @@
 from embodied.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -23,12 +24,14 @@ class DescribePolicyReply(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., chunk: _Optional[int] = ...) -> None: ...
 
 class ActRequest(_message.Message):
-    __slots__ = ("begin", "observation")
+    __slots__ = ("frames", "begin", "observation")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[_types_pb2.Frame]
     begin: Begin
     observation: _types_pb2.Observation
-    def __init__(self, begin: _Optional[_Union[Begin, _Mapping]] = ..., observation: _Optional[_Union[_types_pb2.Observation, _Mapping]] = ...) -> None: ...
+    def __init__(self, frames: _Optional[_Iterable[_Union[_types_pb2.Frame, _Mapping]]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., observation: _Optional[_Union[_types_pb2.Observation, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("instruction", "spec")

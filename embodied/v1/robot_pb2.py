@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from embodied.v1 import types_pb2 as embodied_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65mbodied/v1/robot.proto\x12\x0b\x65mbodied.v1\x1a\x17\x65mbodied/v1/types.proto\"\x16\n\x14\x44\x65scribeRobotRequest\"L\n\x12\x44\x65scribeRobotReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\"\x8d\x01\n\x0e\x43ontrolRequest\x12!\n\x04open\x18\n \x01(\x0b\x32\x11.embodied.v1.OpenH\x00\x12#\n\x05reset\x18\x0b \x01(\x0b\x32\x12.embodied.v1.ResetH\x00\x12(\n\x04step\x18\x0c \x01(\x0b\x32\x18.embodied.v1.StepRequestH\x00\x42\t\n\x07request\"(\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\"#\n\x05Reset\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x0c\n\x04task\x18\x02 \x01(\t\"D\n\x0bStepRequest\x12%\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x14.embodied.v1.Actions\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x08\"\xb7\x01\n\x0c\x43ontrolReply\x12%\n\x06opened\x18\n \x01(\x0b\x32\x13.embodied.v1.OpenedH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x12!\n\x04step\x18\x0c \x01(\x0b\x32\x11.embodied.v1.StepH\x00\x12#\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.embodied.v1.ErrorH\x00\x42\x07\n\x05reply\"\x08\n\x06Opened\"\r\n\x0bStopRequest\"\x0b\n\tStopReply2\xdf\x01\n\x0cRobotService\x12N\n\x08\x44\x65scribe\x12!.embodied.v1.DescribeRobotRequest\x1a\x1f.embodied.v1.DescribeRobotReply\x12\x45\n\x07\x43ontrol\x12\x1b.embodied.v1.ControlRequest\x1a\x19.embodied.v1.ControlReply(\x01\x30\x01\x12\x38\n\x04Stop\x12\x18.embodied.v1.StopRequest\x1a\x16.embodied.v1.StopReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65mbodied/v1/robot.proto\x12\x0b\x65mbodied.v1\x1a\x17\x65mbodied/v1/types.proto\"\x16\n\x14\x44\x65scribeRobotRequest\"L\n\x12\x44\x65scribeRobotReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\"\x8d\x01\n\x0e\x43ontrolRequest\x12!\n\x04open\x18\n \x01(\x0b\x32\x11.embodied.v1.OpenH\x00\x12#\n\x05reset\x18\x0b \x01(\x0b\x32\x12.embodied.v1.ResetH\x00\x12(\n\x04step\x18\x0c \x01(\x0b\x32\x18.embodied.v1.StepRequestH\x00\x42\t\n\x07request\"(\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\"#\n\x05Reset\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x0c\n\x04task\x18\x02 \x01(\t\"D\n\x0bStepRequest\x12%\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x14.embodied.v1.Actions\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x08\"\xdb\x01\n\x0c\x43ontrolReply\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12%\n\x06opened\x18\n \x01(\x0b\x32\x13.embodied.v1.OpenedH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x12!\n\x04step\x18\x0c \x01(\x0b\x32\x11.embodied.v1.StepH\x00\x12#\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.embodied.v1.ErrorH\x00\x42\x07\n\x05reply\"\x08\n\x06Opened\"\r\n\x0bStopRequest\"\x0b\n\tStopReply2\xdf\x01\n\x0cRobotService\x12N\n\x08\x44\x65scribe\x12!.embodied.v1.DescribeRobotRequest\x1a\x1f.embodied.v1.DescribeRobotReply\x12\x45\n\x07\x43ontrol\x12\x1b.embodied.v1.ControlRequest\x1a\x19.embodied.v1.ControlReply(\x01\x30\x01\x12\x38\n\x04Stop\x12\x18.embodied.v1.StopRequest\x1a\x16.embodied.v1.StopReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPREQUEST']._serialized_start=390
   _globals['_STEPREQUEST']._serialized_end=458
   _globals['_CONTROLREPLY']._serialized_start=461
-  _globals['_CONTROLREPLY']._serialized_end=644
-  _globals['_OPENED']._serialized_start=646
-  _globals['_OPENED']._serialized_end=654
-  _globals['_STOPREQUEST']._serialized_start=656
-  _globals['_STOPREQUEST']._serialized_end=669
-  _globals['_STOPREPLY']._serialized_start=671
-  _globals['_STOPREPLY']._serialized_end=682
-  _globals['_ROBOTSERVICE']._serialized_start=685
-  _globals['_ROBOTSERVICE']._serialized_end=908
+  _globals['_CONTROLREPLY']._serialized_end=680
+  _globals['_OPENED']._serialized_start=682
+  _globals['_OPENED']._serialized_end=690
+  _globals['_STOPREQUEST']._serialized_start=692
+  _globals['_STOPREQUEST']._serialized_end=705
+  _globals['_STOPREPLY']._serialized_start=707
+  _globals['_STOPREPLY']._serialized_end=718
+  _globals['_ROBOTSERVICE']._serialized_start=721
+  _globals['_ROBOTSERVICE']._serialized_end=944
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,8 @@
 from embodied.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -53,16 +54,18 @@ class StepRequest(_message.Message):
     def __init__(self, actions: _Optional[_Union[_types_pb2.Actions, _Mapping]] = ..., frames: bool = ...) -> None: ...
 
 class ControlReply(_message.Message):
-    __slots__ = ("opened", "observation", "step", "error")
+    __slots__ = ("frames", "opened", "observation", "step", "error")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[_types_pb2.Frame]
     opened: Opened
     observation: _types_pb2.Observation
     step: _types_pb2.Step
     error: _types_pb2.Error
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., observation: _Optional[_Union[_types_pb2.Observation, _Mapping]] = ..., step: _Optional[_Union[_types_pb2.Step, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.Error, _Mapping]] = ...) -> None: ...
+    def __init__(self, frames: _Optional[_Iterable[_Union[_types_pb2.Frame, _Mapping]]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., observation: _Optional[_Union[_types_pb2.Observation, _Mapping]] = ..., step: _Optional[_Union[_types_pb2.Step, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ()

@@ -120,16 +120,14 @@ class Frame(_message.Message):
     def __init__(self, camera: _Optional[str] = ..., raw: _Optional[_Union[Array, _Mapping]] = ...) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("time_ns", "frames", "state", "instruction")
+    __slots__ = ("time_ns", "state", "instruction")
     TIME_NS_FIELD_NUMBER: _ClassVar[int]
-    FRAMES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
     time_ns: int
-    frames: _containers.RepeatedCompositeFieldContainer[Frame]
     state: Array
     instruction: str
-    def __init__(self, time_ns: _Optional[int] = ..., frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., state: _Optional[_Union[Array, _Mapping]] = ..., instruction: _Optional[str] = ...) -> None: ...
+    def __init__(self, time_ns: _Optional[int] = ..., state: _Optional[_Union[Array, _Mapping]] = ..., instruction: _Optional[str] = ...) -> None: ...
 
 class SkillArgument(_message.Message):
     __slots__ = ("number", "text")
