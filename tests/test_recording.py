@@ -12,6 +12,7 @@ from embodied.recording import jpeg
 from embodied.recording.episode import EpisodeRecorder
 from embodied.recording.format import DatasetError
 from embodied.recording.reader import DatasetReader
+from embodied.recording.stats import ImageStatistics
 from embodied.recording.writer import DatasetWriter
 from embodied.types import Camera, Field, Observation, RobotSpec, Step
 
@@ -143,6 +144,19 @@ def test_statistics_are_those_of_the_columns(dataset, episodes):
     assert np.shape(stats["observation.images.wrist"]["mean"]) == (3, 1, 1)
     assert np.allclose(np.ravel(stats["observation.images.wrist"]["mean"]), np.array([0, 200, 40]) / 255, atol=0.01)
     assert "label.goal_box" not in stats
+
+
+def test_image_statistics_are_those_of_the_pixels():
+    rng = np.random.default_rng(0)
+    shown = [jpeg.encode(rng.integers(20, 200, (16, 16, 3), dtype=np.uint8)) for _ in range(3)]
+    images = ImageStatistics()
+    for data in shown:
+        images.add(data)
+    pixels = np.concatenate([jpeg.decode(np.frombuffer(d, np.uint8)).reshape(-1, 3) for d in shown]) / 255.0
+    found = {name: np.ravel(values) for name, values in images.result().items()}
+    assert found["count"] == [3]
+    for name in ("min", "max", "mean", "std"):
+        assert np.allclose(found[name], getattr(pixels, name)(axis=0)), name
 
 
 def test_an_unknown_camera_is_named_with_the_choices(dataset):

@@ -25,32 +25,28 @@ def of_column(column: NDArray[Any]) -> dict[str, Any] | None:
 
 
 class ImageStatistics:
-    """Running statistics of a camera's pixels a colour channel, in 0..1, over the frames it is shown."""
+    """Statistics of a camera's pixels a colour channel, in 0..1, over the frames it is shown, from exact histograms."""
 
     def __init__(self) -> None:
         self._frames = 0
-        self._pixels = 0
-        self._sum = np.zeros(3)
-        self._square_sum = np.zeros(3)
-        self._min = np.ones(3)
-        self._max = np.zeros(3)
+        self._counts = np.zeros((3, 256), dtype=np.int64)
 
     def add(self, data: bytes) -> None:
         """Count one JPEG in."""
-        pixels = jpeg.decode(np.frombuffer(data, dtype=np.uint8)).reshape(-1, 3) / 255.0
+        pixels = jpeg.decode(np.frombuffer(data, dtype=np.uint8)).reshape(-1, 3)
         self._frames += 1
-        self._pixels += len(pixels)
-        self._sum += pixels.sum(axis=0)
-        self._square_sum += (pixels**2).sum(axis=0)
-        self._min = np.minimum(self._min, pixels.min(axis=0))
-        self._max = np.maximum(self._max, pixels.max(axis=0))
+        self._counts += np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)])
 
     def result(self) -> dict[str, Any]:
         """Return the statistics, each (3, 1, 1) as LeRobot shapes them."""
-        mean = self._sum / self._pixels
-        std = np.sqrt(np.maximum(self._square_sum / self._pixels - mean**2, 0.0))
-        found: dict[str, Any] = {
-            name: values.reshape(3, 1, 1).tolist()
-            for name, values in (("min", self._min), ("max", self._max), ("mean", mean), ("std", std))
+        values = np.arange(256) / 255.0
+        seen = self._counts > 0
+        share = self._counts / self._counts.sum(axis=1, keepdims=True)
+        mean = share @ values
+        found: dict[str, NDArray[np.float64]] = {
+            "min": values[seen.argmax(axis=1)],
+            "max": values[255 - seen[:, ::-1].argmax(axis=1)],
+            "mean": mean,
+            "std": np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1)),
         }
-        return {**found, "count": [self._frames]}
+        return {**{name: of.reshape(3, 1, 1).tolist() for name, of in found.items()}, "count": [self._frames]}
