@@ -65,24 +65,26 @@ def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
     once, where from the answers alone it takes thousands of steps to begin.
     """
     slots = [slot for slot, label in enumerate(plan.labels) if label.name.endswith("_box")][: looked.shape[1]]
-    side = round(looked.shape[-1] ** 0.5)
+    camera = plan.spec.cameras[0]
+    columns = round((looked.shape[-1] * camera.width / camera.height) ** 0.5)
+    rows = looked.shape[-1] // columns
     losses = []
     for token, slot in enumerate(slots):
         bins = sequences.locate_targets[:, slot, :4]
         known = torch.from_numpy((bins != UNSUPERVISED).all(-1).astype("float32"))
-        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields))) * side
-        inside = looked[:, token] @ _cells(boxes, side)[..., None]
-        surprise = -inside.squeeze(-1).clamp(min=1e-6).log().mean(-1)
+        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields)))
+        inside = looked[:, token] @ _cells(boxes, rows, columns)[..., None]
+        surprise = -(inside.squeeze(-1) + 1e-6).log().mean(-1)
         losses.append((surprise * known).sum() / known.sum().clamp(min=1.0))
     return torch.stack(losses).mean() if losses else torch.zeros(())
 
 
-def _cells(boxes: Tensor, side: int) -> Tensor:
-    """Return (B, side²): 1 for the cells of a square grid that boxes (B, 4), y1 x1 y2 x2 in cells, touch, else 0."""
-    index = torch.arange(side)
-    rows = (index + 1 > boxes[:, :1]) & (index < boxes[:, 2:3])
-    columns = (index + 1 > boxes[:, 1:2]) & (index < boxes[:, 3:])
-    return (rows[:, :, None] & columns[:, None, :]).flatten(1).float()
+def _cells(boxes: Tensor, rows: int, columns: int) -> Tensor:
+    """Return (B, rows·columns): 1 for the cells that boxes (B, 4), y1 x1 y2 x2 as fractions, touch, else 0."""
+    row, column = torch.arange(rows), torch.arange(columns)
+    down = (row + 1 > boxes[:, :1] * rows) & (row < boxes[:, 2:3] * rows)
+    across = (column + 1 > boxes[:, 1:2] * columns) & (column < boxes[:, 3:] * columns)
+    return (down[:, :, None] & across[:, None, :]).flatten(1).float()
 
 
 _CENTRES = torch.arange(BINS, dtype=torch.float32)

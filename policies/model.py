@@ -38,6 +38,7 @@ class Answers:
     locate: Tensor  # (B, labels, width, 1000)
     pose: Tensor  # (B, chunk, n, 1000)
     text: Tensor  # (B, T - prefix, vocabulary)
+    visible: Tensor  # (B, T) bool, false at padding
     looked: list[Tensor]  # a camera: (B, latents, heads, cells), where the image tokens looked, summing to 1
     cache: DynamicCache | None
 
@@ -82,7 +83,9 @@ class PolicyModel(nn.Module):
         words = self.to_text(x[:, plan.text] + self.position[plan.text])
         text_visible = visible[:, plan.text]
         everywhere = text_visible[:, None, None, :] | torch.eye(words.shape[1], dtype=torch.bool, device=device)
-        text = self.text_encoder(inputs_embeds=words, attention_mask=everywhere, use_cache=False).last_hidden_state
+        text = self.text_encoder(
+            inputs_embeds=words, attention_mask=_additive(everywhere), use_cache=False
+        ).last_hidden_state
         places = [self.position, torch.zeros(x.shape[1] - plan.prefix, x.shape[2], device=device)]
         x = x + torch.cat(places)
         looked = []
@@ -94,6 +97,7 @@ class PolicyModel(nn.Module):
             locate=self._read(self.locate_head, hidden[:, plan.locate]),
             pose=self._read(self.pose_head, hidden[:, plan.pose]),
             text=self._write(hidden[:, plan.prefix :]),
+            visible=visible,
             looked=looked,
             cache=cache,
         )
@@ -103,8 +107,9 @@ class PolicyModel(nn.Module):
         cache = answers.cache
         assert cache is not None, "the answers were made without a cache"
         x = self.embedding(torch.tensor([[token]], device=self.bins.device))
-        visible = torch.ones(1, 1, 1, length + 1, dtype=torch.bool, device=x.device)
-        hidden = self.trunk(inputs_embeds=x, attention_mask=visible, past_key_values=cache, use_cache=True)
+        visible = functional.pad(answers.visible, (0, length + 1 - answers.visible.shape[1]), value=True)
+        mask = _additive(visible[:, None, None, :])
+        hidden = self.trunk(inputs_embeds=x, attention_mask=mask, past_key_values=cache, use_cache=True)
         return self._write(hidden.last_hidden_state)[0, 0]
 
     def _see(self, frames: list[Tensor], text: Tensor, visible: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -122,7 +127,7 @@ class PolicyModel(nn.Module):
         mask = allowed[None, None] & visible[:, None, None, :]
         mask = mask | torch.eye(length, dtype=torch.bool, device=x.device)  # padding sees itself, so no row is empty
         cache = DynamicCache() if use_cache else None
-        out = self.trunk(inputs_embeds=x, attention_mask=mask, past_key_values=cache, use_cache=use_cache)
+        out = self.trunk(inputs_embeds=x, attention_mask=_additive(mask), past_key_values=cache, use_cache=use_cache)
         return out.last_hidden_state, cache
 
     def _read(self, head: nn.Module, hidden: Tensor) -> Tensor:
@@ -146,6 +151,11 @@ def _transformer(width: int, layers: int, heads: int, feedforward: int) -> Qwen3
     )
     config._attn_implementation = "eager"  # on a CPU the fused kernel's backward pass is slower at these lengths
     return Qwen3Model(config)
+
+
+def _additive(allowed: Tensor) -> Tensor:
+    """Return the mask as eager attention takes it, which adds what it is given: a bool would only be a nudge of one."""
+    return torch.zeros_like(allowed, dtype=torch.float32).masked_fill(~allowed, torch.finfo(torch.float32).min)
 
 
 def _fourier(count: int, width: int) -> Tensor:

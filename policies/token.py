@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError
+from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError, ProtocolError
 from embodied.loop import check_instruction
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Vector
 from policies.checkpoint import Checkpoint, load_checkpoint
@@ -54,6 +54,16 @@ class TokenPolicy:
         self._chunks: list[tuple[int, NDArray[np.float32]]] = []  # (step it began at, (chunk, n)), oldest first
 
     @property
+    def spec(self) -> RobotSpec:
+        """Return the robot it was trained for."""
+        return self.checkpoint.plan.spec
+
+    @property
+    def chunk(self) -> int:
+        """Return how many actions an answer hands out."""
+        return self.horizon if self.mode == "pose" else 1
+
+    @property
     def last_boxes(self) -> dict[str, tuple[float, float, float, float]]:
         """Return the boxes (y1, x1, y2, x2), fractions of the first camera's frame, that the policy last located."""
         return {
@@ -69,7 +79,10 @@ class TokenPolicy:
         InvalidInstructionError for a sentence that is empty, too long, or mostly of words it never saw.
         """
         plan = self.checkpoint.plan
+        self._instruction = None  # a refused reset leaves nothing to act on
         plan.spec.require_same(spec, expected="the checkpoint")
+        if self.mode == "text" and not spec.skills:
+            raise EmbodiedError(f"robot {spec.name!r} has no skills, so there is no text action to choose")
         self._instruction = self._read(check_instruction(instruction))
         self._hold.reset(instruction, spec)
         self._spec, self._chunks, self.outside, self.labels = spec, [], 0, {}
@@ -78,14 +91,14 @@ class TokenPolicy:
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next horizon actions, or one text action."""
         if self._instruction is None:
-            raise EmbodiedError("act before the first reset")
+            raise ProtocolError("act before reset: begin an episode first")
         plan = self.checkpoint.plan
         self._spec.check_observation(observation)
         if missing := [c.name for c in plan.spec.cameras if c.name not in observation.frames]:
             raise InvalidObservationError(f"no frame of {missing} in the observation; it has {[*observation.frames]}")
         sequences = lay_out(plan, instruction=[self._instruction], state=observation.state[None])
         self.outside += int(sequences.outside.sum())
-        frames = [torch.from_numpy(observation.frames[c.name])[None] for c in plan.spec.cameras]
+        frames = [torch.from_numpy(observation.frames[c.name].copy())[None] for c in plan.spec.cameras]
         answers = self.checkpoint.model(sequences, frames, use_cache=self.mode == "text")
         self._locate(answers)
         tokens = self._spell(answers) if self.mode == "text" else self._point(answers)

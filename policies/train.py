@@ -61,9 +61,9 @@ def train(config: TrainConfig, *, resume: bool = False, say: Callable[[str], Non
     The folder holds the averaged weights as a checkpoint from the first save on, the run's whole state, and
     log.jsonl. Raise EmbodiedError if the folder has a run in it and resume is false, or has none and it is true.
     """
-    _check_out(config.out, resume)
     torch.manual_seed(config.seed)
     reader = DatasetReader(config.dataset)
+    _check_out(config.out, resume)
     checkpoint = _begin(config, reader)
     run = _Run(config, checkpoint)
     if resume:
@@ -196,7 +196,9 @@ def _begin(config: TrainConfig, reader: DatasetReader) -> Checkpoint:
         start = load_checkpoint(config.start)
         start.plan.spec.require_same(reader.spec, expected=f"checkpoint {config.start}")
         return Checkpoint(start.model, start.vocabulary, start.words | words, config.account(0))
-    vocabulary = Vocabulary.train([*reader.instructions, *reader.spec.skills, *filter(None, set(reader.text))])
+    vocabulary = Vocabulary.train(
+        [*reader.instructions, *reader.spec.skills, *sorted({text for text in reader.text if text})]
+    )
     longest = max(len(vocabulary.encode_text(text)) for text in reader.instructions)
     plan = Plan(reader.spec, labels_of(reader), config.chunk, longest + 4, config.latents)
     sizes = ModelConfig(strides=tuple(4 if i == 0 else 8 for i in range(len(reader.spec.cameras))))
