@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from embodied.errors import EmbodiedError
 from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, run_episode
 from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot
-from embodied.types import Policy, Robot, RobotSpec
+from embodied.types import Action, Observation, Policy, Robot, RobotSpec
 
 EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
 JOIN_TIMEOUT_S = 15.0
@@ -140,20 +140,45 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401  whatever the worker send
     return answer
 
 
+class _Ending:
+    """Remembers that the worker was asked to end; to raise from the signal itself could leave gRPC's locks held."""
+
+    asked = False
+
+    def ask(self, signum: int, frame: FrameType | None) -> None:
+        """Be the handler of a signal."""
+        self.asked = True
+
+
+class _EndablePolicy:
+    """A policy that ends the process, in order, at the first decision after it was asked to."""
+
+    def __init__(self, policy: Policy, ending: _Ending) -> None:
+        self._policy, self._ending = policy, ending
+
+    def reset(self, instruction: str, spec: RobotSpec) -> None:
+        self._policy.reset(instruction, spec)
+
+    def act(self, observation: Observation) -> Sequence[Action]:
+        if self._ending.asked:
+            raise SystemExit(0)
+        return self._policy.act(observation)
+
+
 def _work(pipe: Connection, setup: Setup, threads: int) -> None:
     """Open the robot and the policy, then run jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
-    signal.signal(signal.SIGTERM, _exit)
+    ending = _Ending()
+    signal.signal(signal.SIGTERM, ending.ask)
     # Before torch or a renderer is imported; workers that each took every core would only stand in each other's way.
     for name in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     try:
         with contextlib.ExitStack() as stack:
             robot, opened = _open(setup, stack)
-            stack.callback(signal.signal, signal.SIGTERM, signal.SIG_IGN)  # runs first: let the rest close undisturbed
             pipe.send(Opened(robot.spec, opened.checkpoint, opened.options))
             for job in _jobs(pipe):
-                pipe.send(_run(job, setup, robot, opened.policy))
+                pipe.send(_run(job, setup, robot, opened.policy, ending))
     except Exception as error:
         users_mistake = isinstance(error, EmbodiedError)
         with contextlib.suppress(ConnectionError):  # the parent may be gone
@@ -168,11 +193,6 @@ def _jobs(pipe: Connection) -> Iterator[Job]:
             return
 
 
-def _exit(signum: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signum, signal.SIG_IGN)
-    raise SystemExit(0)
-
-
 def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]:
     if setup.remote and not is_address(setup.robot):
         host = stack.enter_context(HostProcess(setup.robot, setup.robot_options))
@@ -181,7 +201,7 @@ def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]
         robot = open_robot(setup.robot, setup.robot_options)
     stack.callback(robot.close)
     if setup.policy == EXPERT:
-        opened = OpenPolicy(open_expert("gRPC:" if setup.remote else setup.robot, robot), None, {})
+        opened = OpenPolicy(open_expert(setup.robot, robot), None, {})
     else:
         opened = open_policy(setup.policy, setup.checkpoint, setup.policy_options)
     if callable(close := getattr(opened.policy, "close", None)):
@@ -189,7 +209,7 @@ def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]
     return robot, opened
 
 
-def _run(job: Job, setup: Setup, robot: Robot, policy: Policy) -> Episode:
+def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, ending: _Ending) -> Episode:
     with contextlib.ExitStack() as stack:
         observer = None
         if job.video is not None:
@@ -201,7 +221,7 @@ def _run(job: Job, setup: Setup, robot: Robot, policy: Policy) -> Episode:
             )
         return run_episode(
             robot,
-            policy,
+            _EndablePolicy(policy, ending),
             task=job.task,
             seed=job.seed,
             instruction=setup.instruction,

@@ -82,6 +82,8 @@ def _setup(args: argparse.Namespace) -> Setup:
         raise EmbodiedError(
             f"--seed {args.seed} may have been a demonstration's; evaluations begin at {FIRST_EVALUATION_SEED}"
         )
+    if args.policy == EXPERT and (args.remote or is_address(args.robot)):
+        raise EmbodiedError("an expert reads the simulator itself, which is not at hand over gRPC")
     if is_address(args.robot) and args.workers > 1:
         raise EmbodiedError(f"the robot at {args.robot} has one operator at a time; --workers must be 1")
     if args.videos and not (find_spec("av") and find_spec("cv2")):

@@ -42,7 +42,10 @@ def serve_until_asked(start: Callable[[], Server], name: Callable[[], str]) -> i
 @contextmanager
 def _asked_by_signals() -> Iterator[None]:
     def ask(signum: int, frame: FrameType | None) -> NoReturn:
-        signal.signal(signum, signal.SIG_DFL)  # a second one ends a stop that hangs
+        # A terminal's Ctrl-C and a parent's SIGTERM may come together: one stops the server, and must not be disturbed.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # A second Ctrl-C, though, ends a stop that hangs.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if signum == signal.SIGINT else signal.SIG_IGN)
         raise _Asked
 
     try:
