@@ -9,7 +9,8 @@ import numpy as np
 
 from embodied.types import Action, Observation, PoseAction, RobotSpec
 from envs.kinematics import ROLL_ZERO_RAD, ArmKinematics, Array, ToolPose
-from envs.motions import MOTIONS, View
+from envs.layout import PAN_AXIS_X_M
+from envs.motions import HOVER_M, MOTIONS, View
 from envs.scene import Scene
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ BRAKING = (0.008, 0.35)  # m, and m for every m that is left: slower towards the
 EASE = 0.7  # most of the way left that a step may go
 JOINT_STEP_RAD = 0.3
 CLIMB_FIRST_M = 0.02
+NEAREST_M = 0.105  # to the pan axis, with the tip at hovering height or below; the higher the farther
+NEAREST_RAISED_M = 0.14
 
 
 class Expert:
@@ -42,7 +45,7 @@ class Expert:
         goal = np.array(task.goal_position(scene))
         view = look(scene, tool, float(joints[5]), goal)
         aim = MOTIONS[task.name](view)
-        position = tool.position_m + _stride(aim.position_m - tool.position_m)
+        position = _clear_of_base(tool.position_m + _stride(aim.position_m - tool.position_m))
         target = self._joints_at(position)
         gripper = view.turned(aim.gripper_rad)
         move = target - joints[:5]
@@ -67,6 +70,16 @@ def look(scene: Scene, tool: ToolPose, gripper_rad: float, goal_m: Array) -> Vie
         goal_m=goal_m,
         held=len(scene.fingers_on(target)) == 2,
     )
+
+
+def _clear_of_base(position_m: Array) -> Array:
+    """Return position_m (3,), moved outward if the raised hand would meet the shoulder there."""
+    outward = position_m[:2] - np.array([PAN_AXIS_X_M, 0.0])
+    radius_m = float(np.hypot(*outward))
+    least_m = float(np.clip(NEAREST_M + position_m[2] - HOVER_M, NEAREST_M, NEAREST_RAISED_M))
+    if radius_m >= least_m:
+        return position_m
+    return np.array([*(position_m[:2] + outward * (least_m / max(radius_m, 1e-3) - 1)), position_m[2]])
 
 
 def _stride(way_m: Array) -> Array:

@@ -136,7 +136,7 @@ class ArmKinematics:
         closing = np.array([np.cos(pose.yaw_rad), np.sin(pose.yaw_rad), 0.0])
         down = np.array([0.0, 0.0, -1.0])
         upright = np.column_stack([down, np.cross(closing, down), closing])
-        return _lean(self.azimuth(pose.position_m, pose.yaw_rad), pose.tilt_rad) @ upright
+        return np.asarray(_lean(self.azimuth(pose.position_m, pose.yaw_rad), pose.tilt_rad) @ upright)
 
     def _fits(self, pose: ToolPose) -> bool:
         wrist = self._wrist(pose)

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 HOVER_M = 0.062  # fingertips clear a 30 mm cube, and a carried cube clears a bowl's rim
 OPEN_RAD = 0.55
-SHUT_RAD = -0.1
+SHUT_RAD = -0.16
 SQUEEZE_RAD = 0.05
 GRASP_BELOW_CENTRE_M = 0.003
 DEEP_M = 0.009  # a cube this far up the fingers cannot be set down on another: their tips would hit that first
