@@ -7,12 +7,15 @@ import ipaddress
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from embodied.errors import EmbodiedError
 
 PROTOCOL = 1  # version of proto/embodied/v1 as a whole; both sides must say the same
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 DEFAULT_ADDRESS = "127.0.0.1:0"  # port 0: any free one
+
+MAX_SOCKET_PATH_BYTES = 107  # of Linux's sockaddr_un; macOS has 103
 
 GRPC_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -65,29 +68,40 @@ class Address:
                 "serve on 127.0.0.1 or unix:/path, or say that it is to be insecure"
             )
 
-    def why_not_bound(self) -> str:
-        """Say why a server could not listen here."""
+    def require_free(self) -> None:
+        """Raise EmbodiedError, saying why, if a server cannot listen here; gRPC itself gives no reason."""
         if self.path:
-            return f"{self.path} cannot be a unix socket: its folder must exist, be writable, and the path be short"
+            self._require_free_path()
+        elif reason := self._why_no_port():
+            raise EmbodiedError(reason)
+
+    def _why_no_port(self) -> str:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC does
                 probe.bind((self.host, self.port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return f"port {self.port} of {self.host} is in use; choose another, or 0 for any free one"
             return f"{self} cannot be listened on: {error.strerror or error}"
-        return f"{self} cannot be listened on"
+        return ""
 
-    def require_free_path(self) -> None:
-        """Raise EmbodiedError if a server answers at this unix socket (gRPC would take its path away unasked)."""
-        if not self.path or not os.path.exists(self.path):
+    def _require_free_path(self) -> None:
+        path = Path(self.path)
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            raise EmbodiedError(f"{self} is too long; a unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
+        if not os.access(path.parent, os.W_OK):
+            raise EmbodiedError(f"{path.parent} is no folder that a socket can be made in")
+        if not path.exists():
             return
+        if not path.is_socket():
+            raise EmbodiedError(f"{path} is a file, not a socket; choose another path")
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(self.path)
             except ConnectionRefusedError:
-                return  # left behind by a server that died
+                return  # left behind by a server that died; gRPC replaces it
             except OSError as error:
-                raise EmbodiedError(f"{self.path} is there and is no socket to serve on: {error.strerror}") from error
+                raise EmbodiedError(f"{self} cannot be listened on: {error.strerror}") from error
         raise EmbodiedError(f"{self} is in use by another server")

@@ -23,14 +23,15 @@ class BridgeServer:
         wanted = Address.parse(address)
         if not insecure:
             wanted.require_local()
-        wanted.require_free_path()
+        wanted.require_free()
         self._grpc = grpc.server(ThreadPoolExecutor(threads, "bridge"), options=GRPC_OPTIONS)
         try:
             port = self._grpc.add_insecure_port(str(wanted))
         except RuntimeError as error:
-            raise EmbodiedError(wanted.why_not_bound()) from error
+            raise EmbodiedError(f"{wanted} cannot be listened on") from error
         self._address = wanted if wanted.path else Address(host=wanted.host, port=port)
         self._release: Callable[[], None] = lambda: None
+        self._started = False
         self._stopping = threading.Lock()
         self._stopped = threading.Event()
 
@@ -45,6 +46,7 @@ class BridgeServer:
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(schema.full_name, handlers),))
         self._release = release
         self._grpc.start()
+        self._started = True
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the server has stopped, or timeout_s passed; return whether it has stopped."""
@@ -55,6 +57,8 @@ class BridgeServer:
         with self._stopping:
             if self._stopped.is_set():
                 return
+            if not self._started:
+                self._grpc.start()  # else gRPC keeps the port
             self._grpc.stop(grace=None).wait()
             self._release()
             self._stopped.set()
