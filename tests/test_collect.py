@@ -107,7 +107,8 @@ def test_a_stopped_collection_is_refused_then_resumed_to_the_same_dataset(tmp_pa
     plan = Plan("toy_world", options, found.spec.tasks, 30, 0, 0.5)
     collection = Collection(tmp_path / "stopped", plan, found)
     collection.run(1)
-    (collection.parts[1].outcome).unlink()  # as if killed while it was being written
+    collection.parts[1].outcome.unlink()  # as if killed while it was being written
+    collection.close()
 
     assert collect(tmp_path / "stopped", episodes=30) == 2
     assert "--resume" in capsys.readouterr().err
@@ -123,9 +124,19 @@ def test_finish_makes_a_dataset_of_what_is_there(tmp_path):
     plan = Plan("toy_world", {"size": 16}, found.spec.tasks, 30, 0, 0.5)
     collection = Collection(tmp_path / "d", plan, found)
     collection.run(1)
-    (collection.parts[-1].outcome).unlink()
+    collection.parts[-1].outcome.unlink()
+    collection.close()
     assert collect(tmp_path / "d", "--finish", episodes=30) == 0
     assert [e.task for e in DatasetReader(tmp_path / "d").episodes].count("push") == 23
+
+
+def test_a_collection_that_is_running_is_left_alone(tmp_path, capsys):
+    found = probe("toy_world", {"size": 16}, (), 0)
+    running = Collection(tmp_path / "d", Plan("toy_world", {"size": 16}, ("reach",), 3, 0, 0.5), found)
+    assert collect(tmp_path / "d", "--resume") == 2
+    assert "another process is collecting there" in capsys.readouterr().err
+    running.run(1)
+    running.assemble({})
 
 
 def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):

@@ -6,12 +6,13 @@ task and seed, and is the same at any number of workers.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -66,6 +67,8 @@ class Collection:
     def __init__(self, path: Path, plan: Plan, probe: Probe, *, resume: bool = False) -> None:
         self._path, self._plan, self._probe = path, plan, probe
         _check_directory(path, resume)
+        (path / STAGING).mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
         fixed = {**plan.fixed(), "spec": layout.plain(probe.spec.to_dict()), "labels": dict(probe.label_sizes)}
         file = path / STAGING / "plan.json"
         if file.exists():
@@ -76,6 +79,10 @@ class Collection:
             for task in plan.tasks
             for seeds in _split(plan.seed, plan.episodes)
         )
+
+    def close(self) -> None:
+        """Let other processes into the directory; idempotent."""
+        self._lock.close()
 
     def run(self, workers: int) -> int:
         """Record every unfinished part, showing progress, and return the rows recorded.
@@ -125,6 +132,7 @@ class Collection:
         collection = {**about, **self._plan.fixed(), "episodes": self._plan.episodes, "tasks": tasks}
         writer.finish(collection)
         shutil.rmtree(self._path / STAGING)
+        self.close()
         return collection
 
     def _keep(self, part: Part, results: Sequence[Episode | Failure]) -> None:
@@ -157,6 +165,17 @@ def _check_directory(path: Path, resume: bool) -> None:
             raise layout.DatasetError(path, "holds an unfinished collection; add --resume, or choose another --out")
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise layout.DatasetError(path, "is not an empty folder; choose another --out")
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Return the open file that keeps other collections out of path until it is closed or its process dies."""
+    file = (path / STAGING / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise layout.DatasetError(path, "another process is collecting there") from error
+    return file
 
 
 def _require_same(file: Path, fixed: Mapping[str, Any]) -> None:
