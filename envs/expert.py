@@ -10,7 +10,7 @@ import numpy as np
 from embodied.types import Action, Observation, PoseAction, RobotSpec
 from envs.kinematics import ROLL_ZERO_RAD, ArmKinematics, Array, ToolPose
 from envs.layout import PAN_AXIS_X_M
-from envs.motions import HOVER_M, MOTIONS, View
+from envs.motions import MOTIONS, View
 from envs.scene import Scene
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ BRAKING = (0.008, 0.35)  # m, and m for every m that is left: slower towards the
 EASE = 0.7  # most of the way left that a step may go
 JOINT_STEP_RAD = 0.3
 CLIMB_FIRST_M = 0.02
-NEAREST_M = 0.105  # to the pan axis, with the tip at hovering height or below; the higher the farther
-NEAREST_RAISED_M = 0.14
+# How near to the pan axis the tip can come before the hand meets the shoulder: (height, radius) in m, found by trying.
+NEAREST_M = ((0.055, 0.10), (0.082, 0.118))
 
 
 class Expert:
@@ -76,7 +76,7 @@ def _clear_of_base(position_m: Array) -> Array:
     """Return position_m (3,), moved outward if the raised hand would meet the shoulder there."""
     outward = position_m[:2] - np.array([PAN_AXIS_X_M, 0.0])
     radius_m = float(np.hypot(*outward))
-    least_m = float(np.clip(NEAREST_M + position_m[2] - HOVER_M, NEAREST_M, NEAREST_RAISED_M))
+    least_m = float(np.interp(position_m[2], *NEAREST_M))
     if radius_m >= least_m:
         return position_m
     return np.array([*(position_m[:2] + outward * (least_m / max(radius_m, 1e-3) - 1)), position_m[2]])
