@@ -45,9 +45,7 @@ bench: setup
 # keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.
 proto: $(VENV)/bin/pip
 	test -x $(VENV)-proto/bin/pip || { $(BIN)/python -m venv $(VENV)-proto && $(VENV)-proto/bin/pip install -q grpcio-tools==1.78.0; }
-	$(VENV)-proto/bin/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. \
-	    proto/embodied/v1/*.proto
-	rm -f embodied/v1/types_pb2_grpc.py  # types.proto has no service
+	$(VENV)-proto/bin/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/embodied/v1/*.proto
 
 clean:
 	rm -rf $(VENV) $(VENV)-proto

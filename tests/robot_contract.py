@@ -193,5 +193,6 @@ class RobotContract:
         _, action = self.begin(robot)
         robot.close()
         robot.close()
+        robot.stop()
         with pytest.raises(ProtocolError):
             robot.step(action)

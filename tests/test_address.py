@@ -6,11 +6,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from dummy_robot import DummyRobot
 
 from embodied.bridge.address import Address
 from embodied.bridge.robot_server import serve_robot
 from embodied.errors import EmbodiedError
+from tests.dummy_robot import DummyRobot
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:50051", "localhost:1", "[::1]:50051", "unix:/tmp/robot"])

@@ -13,9 +13,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from dummy_robot import DummyRobot
-from remote import remote_robot
-from robot_contract import RobotContract, assert_same_observation, assert_same_step
 
 from embodied.bridge.address import MAX_MESSAGE_BYTES
 from embodied.bridge.robot_client import RemoteRobot
@@ -29,9 +26,12 @@ from embodied.errors import (
 )
 from embodied.types import Action, PoseAction, Robot, SkillCall, Step, TextAction
 from embodied.v1 import robot_pb2 as pb
+from tests.dummy_robot import DummyRobot
+from tests.remote import remote_robot
+from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
 
 HOLD = PoseAction(np.zeros(3, np.float32))
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 class TestLocalDummy(RobotContract):
@@ -264,10 +264,10 @@ def test_a_server_that_stops_in_mid_session_is_told(dummy: DummyRobot) -> None:
 
 def test_a_server_that_is_killed_in_mid_session_is_told() -> None:
     code = (
-        "from dummy_robot import DummyRobot; from embodied.bridge.robot_server import serve_robot\n"
+        "from tests.dummy_robot import DummyRobot; from embodied.bridge.robot_server import serve_robot\n"
         "server = serve_robot(DummyRobot); print(server.address, flush=True); server.wait()"
     )
-    host = subprocess.Popen([sys.executable, "-c", code], cwd=TESTS, stdout=subprocess.PIPE, text=True)
+    host = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert host.stdout is not None
     robot = RemoteRobot(host.stdout.readline().strip())
     robot.reset(0, "wait")

@@ -8,10 +8,10 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from toy_world import ToyRobot
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.cli import VERBS, main
+from tests.toy_world import ToyRobot
 
 EMBODIED = [sys.executable, "-m", "embodied"]
 ROLLOUT = ["rollout", "--robot", "tests.toy_world", "--policy", "policies.hold"]

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from dummy_robot import DummyRobot
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -16,6 +15,7 @@ from embodied.bridge.codec import decode_actions, decode_spec, encode_actions, e
 from embodied.errors import InvalidActionError, ProtocolError
 from embodied.types import PoseAction, SkillCall, TextAction
 from embodied.v1 import types_pb2 as pb
+from tests.dummy_robot import DummyRobot
 
 DTYPES = ["u1", "<i4", "<i8", "<f4", "<f8", "?", ">f4", ">i8"]
 

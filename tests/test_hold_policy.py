@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dummy_robot import DummyRobot
-from policy_contract import PolicyContract
 
 from embodied.errors import EmbodiedError, SpecMismatchError
 from embodied.types import Policy, PoseAction, RobotSpec
 from policies.hold import HoldPolicy, make
+from tests.dummy_robot import DummyRobot
+from tests.policy_contract import PolicyContract
 
 SPEC = DummyRobot().spec
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dummy_robot import HORIZON, DummyRobot
 
 from embodied.errors import (
     EmbodiedError,
@@ -16,6 +15,7 @@ from embodied.errors import (
 )
 from embodied.loop import MAX_INSTRUCTION_CHARACTERS, Episode, check_instruction, run_episode
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Step
+from tests.dummy_robot import HORIZON, DummyRobot
 
 
 class WavePolicy:

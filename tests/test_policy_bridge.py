@@ -9,9 +9,6 @@ from dataclasses import replace
 import grpc
 import numpy as np
 import pytest
-from dummy_robot import DummyRobot
-from policy_contract import PolicyContract, random_observation
-from remote import remote_policy
 
 from embodied.bridge.codec import encode_observation
 from embodied.bridge.envelope import pack
@@ -22,6 +19,9 @@ from embodied.errors import InvalidInstructionError, ProtocolError, SpecMismatch
 from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec, SkillCall, TextAction
 from embodied.v1 import policy_pb2 as pb
 from policies.hold import HoldPolicy
+from tests.dummy_robot import DummyRobot
+from tests.policy_contract import PolicyContract, random_observation
+from tests.remote import remote_policy
 
 SPEC = DummyRobot().spec
 

@@ -4,7 +4,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-from dummy_robot import HORIZON, DummyRobot
 
 from embodied.errors import UnknownNameError
 from embodied.loop import run_episode
@@ -24,6 +23,7 @@ from embodied.video import (
     write_png,
 )
 from policies.hold import make as make_hold
+from tests.dummy_robot import HORIZON, DummyRobot
 
 
 @pytest.fixture(scope="module")

@@ -84,9 +84,11 @@ class RobotService:
                 self._holder = session.client or self._holder
                 yield reply
         finally:
-            self._robot.stop()
-            self._holder = ""
-            self._lease.release()
+            try:
+                self._robot.stop()
+            finally:  # a robot that cannot stop is still not held by one who has left
+                self._holder = ""
+                self._lease.release()
 
 
 class ControlSession:

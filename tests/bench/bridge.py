@@ -1,7 +1,7 @@
 """Prints what the wire adds to a robot's step: local against remote, over TCP and a unix socket, in one run.
 
 The server is a process of its own, as in use. Local and remote steps take turns, so that a busy machine slows both.
-Usage: python tests/bench/bridge.py [STEPS]
+Usage: python -m tests.bench.bridge [STEPS]
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' own robot
-
-from dummy_robot import HORIZON, DummyRobot
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.bridge.robot_server import serve_robot
 from embodied.types import PoseAction, Robot
+from tests.dummy_robot import HORIZON, DummyRobot
 
 ACTION = PoseAction(np.zeros(3, np.float32))
 WARM_UP = 50
