@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embodied.types import PoseAction, RobotSpec, TextAction
 from policies.values import BINS, decode_values, ranges
-from policies.vocabulary import EOS, FIRST_TEXT, FIRST_VALUE, POSE, TEXT, Vocabulary
+from policies.vocabulary import EOS, FIRST_VALUE, POSE, TEXT, Vocabulary
 
 
 def write_pose(bins: NDArray[np.int64]) -> list[int]:
@@ -21,21 +21,27 @@ def write_pose(bins: NDArray[np.int64]) -> list[int]:
     return [POSE, *(FIRST_VALUE + bins.ravel()).tolist(), EOS]
 
 
-def parse(answer: Sequence[int], spec: RobotSpec, vocabulary: Vocabulary) -> list[PoseAction] | list[TextAction] | None:
+def parse(
+    answer: Sequence[int], spec: RobotSpec, vocabulary: Vocabulary, *, chunk: int
+) -> list[PoseAction] | list[TextAction] | None:
     """Return the actions an answer says, or None where it breaks the grammar: the caller then holds."""
     if len(answer) < 3 or answer[-1] != EOS:
         return None
-    body = np.asarray(answer[1:-1])
-    if answer[0] == POSE and len(body) % len(spec.action) == 0:
-        bins = body - FIRST_VALUE
-        if (bins < 0).any() or (bins >= BINS).any():
-            return None
-        poses = decode_values(bins.reshape(-1, len(spec.action)), *ranges(spec.action))
-        return [PoseAction(pose) for pose in poses]
-    if answer[0] == TEXT and (body >= FIRST_TEXT).all() and (body < vocabulary.size).all():
-        text = vocabulary.decode_text(body.tolist())
-        return [TextAction(text)] if text in spec.skills else None
+    if answer[0] == POSE:
+        return _parse_pose(np.asarray(answer[1:-1]), spec, chunk)
+    if answer[0] == TEXT:
+        # The vocabulary folds case, so a skill is known by its tokens, not by the text that they decode to.
+        spelled = list(answer[1:-1])
+        return next(([TextAction(skill)] for skill in spec.skills if vocabulary.encode_text(skill) == spelled), None)
     return None
+
+
+def _parse_pose(body: NDArray[np.int64], spec: RobotSpec, chunk: int) -> list[PoseAction] | None:
+    bins = body - FIRST_VALUE
+    if len(body) != chunk * len(spec.action) or (bins < 0).any() or (bins >= BINS).any():
+        return None
+    poses = decode_values(bins.reshape(chunk, len(spec.action)), *ranges(spec.action))
+    return [PoseAction(pose) for pose in poses]
 
 
 class SkillTree:

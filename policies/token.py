@@ -83,9 +83,9 @@ class TokenPolicy:
         plan.spec.require_same(spec, expected="the checkpoint")
         if self.mode == "text" and not spec.skills:
             raise EmbodiedError(f"robot {spec.name!r} has no skills, so there is no text action to choose")
-        self._instruction = self._read(check_instruction(instruction))
+        ids = self._read(check_instruction(instruction))
         self._hold.reset(instruction, spec)
-        self._spec, self._chunks, self.outside, self.labels = spec, [], 0, {}
+        self._instruction, self._spec, self._chunks, self.outside, self.labels = ids, spec, [], 0, {}
 
     @torch.inference_mode()
     def act(self, observation: Observation) -> Sequence[Action]:
@@ -102,7 +102,7 @@ class TokenPolicy:
         answers = self.checkpoint.model(sequences, frames, use_cache=self.mode == "text")
         self._locate(answers)
         tokens = self._spell(answers) if self.mode == "text" else self._point(answers)
-        actions = parse(tokens, self._spec, self.checkpoint.vocabulary)
+        actions = parse(tokens, self._spec, self.checkpoint.vocabulary, chunk=plan.chunk)
         if actions is None:
             return self._hold.act(observation)
         if self.mode == "text":
@@ -111,6 +111,8 @@ class TokenPolicy:
         return [PoseAction(values) for values in self._blend(observation.time_ns, chunk)[: self.horizon]]
 
     def _read(self, instruction: str) -> list[int]:
+        if not _is_unicode(instruction):
+            raise InvalidInstructionError(f"the instruction is not text: it has half a character in {instruction!r}")
         words = re.findall(r"\w+", instruction.lower())
         unknown = [word for word in words if word not in self.checkpoint.words]
         if not words or len(unknown) > len(words) / 2:
@@ -137,8 +139,10 @@ class TokenPolicy:
         tree, model = SkillTree(self._spec.skills, self.checkpoint.vocabulary), self.checkpoint.model
         answer, length = [TEXT], self.checkpoint.plan.prefix
         while answer[-1] != EOS and (allowed := tree.allowed(answer[1:])):
-            logits = model.next_text(answer[-1], answers, length)
-            answer.append(allowed[int(logits[allowed].argmax())])
+            logits = model.next_text(answer[-1], answers, length)[allowed]
+            if logits.isnan().any():
+                break  # prefers nothing, so it says nothing
+            answer.append(allowed[int(logits.argmax())])
             length += 1
         return answer
 
@@ -153,3 +157,11 @@ class TokenPolicy:
             weight[: len(ahead)] += OLD_WEIGHT**age
         self._chunks.append((now, chunk))
         return (total / weight).astype(np.float32)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, from bytes that were not UTF-8
+        return False
+    return True
