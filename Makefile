@@ -8,12 +8,13 @@ BENCH := $(wildcard tests/bench/*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo bench proto clean
+.PHONY: help setup setup-demo test lint demo evaluate bench proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
 	@echo "make test    everything that must hold before a change is taken in"
 	@echo "make lint    formatting, style and types only"
+	@echo "make evaluate  200 episodes a task on held-out seeds, then again with sentences that name other objects"
 	@echo "make bench   the figures of the bridge and the experts"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
@@ -35,6 +36,13 @@ demo: setup-demo
 	    --remote --workers 2 --out $(OUT) --force
 	@echo "report: $(OUT)/report.json, in words: $(OUT)/summary.md"
 	@echo "videos: $$(ls $(OUT)/videos/*.mp4 | tr '\n' ' ')"
+
+EVALUATE := $(BIN)/embodied rollout --robot envs.so101 --policy policies.token --task all --episodes 200 \
+    --remote --workers 2 --force
+
+evaluate: setup-demo
+	$(EVALUATE) --out runs/evaluation
+	$(EVALUATE) --out runs/misdirected --option misdirect=true --videos 0
 
 bench: setup
 	@for bench in $(BENCH:.py=); do \
