@@ -37,7 +37,7 @@ demo: setup-demo
 	@echo "report: $(OUT)/report.json, in words: $(OUT)/summary.md"
 	@echo "videos: $$(ls $(OUT)/videos/*.mp4 | tr '\n' ' ')"
 
-EVALUATE := $(BIN)/embodied rollout --robot envs.so101 --policy policies.token --task all --episodes 200 \
+EVALUATE := $(BIN)/embodied rollout --robot envs.so101 --policy policies.token --task all --episodes 200 --seed 2000000 \
     --remote --workers 2 --force
 
 evaluate: setup-demo
