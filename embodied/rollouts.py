@@ -213,7 +213,7 @@ def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, ending: _Ending) 
     with contextlib.ExitStack() as stack:
         observer = None
         if job.video is not None:
-            from embodied.video import VideoRecorder  # a rollout without videos needs no av or cv2
+            from embodied.recording.video import VideoRecorder  # a rollout without videos needs no av or cv2
 
             job.video.parent.mkdir(parents=True, exist_ok=True)
             observer = stack.enter_context(

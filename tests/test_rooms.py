@@ -31,15 +31,12 @@ def room(rooms: str, libraries: set[str] | None = None, lazy: str = "") -> Room:
 
 # The longest prefix that fits is a module's room; what is directly in `embodied` is the core.
 ROOMS = {
-    "embodied": room("embodied", lazy="embodied.bridge embodied.video"),
+    "embodied": room("embodied", lazy="embodied.bridge embodied.recording"),
     "embodied.v1": room("embodied.v1", BRIDGE),
     "embodied.bridge": room("embodied embodied.v1 embodied.bridge", BRIDGE),
     "embodied.recording": room("embodied embodied.recording", FILES),
-    "embodied.video": room("embodied", FILES),
     "embodied.__main__": room("embodied.cli"),
-    "embodied.cli": room(
-        "embodied embodied.bridge embodied.recording embodied.cli", BRIDGE | {"tqdm"}, "embodied.video"
-    ),
+    "embodied.cli": room("embodied embodied.bridge embodied.recording embodied.cli", BRIDGE | {"tqdm"}),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(
         "embodied embodied.recording policies", {"torch", "transformers", "tokenizers", "safetensors", "tqdm"}

@@ -7,7 +7,7 @@ import pytest
 
 from embodied.errors import UnknownNameError
 from embodied.loop import run_episode
-from embodied.video import (
+from embodied.recording.video import (
     BANNER_S,
     CAPTION_HEIGHT_PX,
     GREEN,

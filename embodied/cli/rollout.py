@@ -184,7 +184,7 @@ def _write(folder: Path, report: dict[str, Any], episodes: list[Episode], jobs: 
     lines = [json.dumps(_episode_record(episode), ensure_ascii=False) for episode in episodes]
     (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if videos := [job.video for job in jobs if job.video is not None]:
-        from embodied.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
+        from embodied.recording.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
 
         write_png(folder / "contact_sheet.png", contact_sheet(videos))
 

@@ -1,1 +1,1 @@
-"""Recordings on disk in LeRobot dataset format v3.0: written, read, collected."""
+"""Recordings on disk: datasets in LeRobot format v3.0, written, read and collected; and videos of episodes."""
