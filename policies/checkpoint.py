@@ -90,13 +90,20 @@ def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Checkpoin
         )
         sizes = content["model"]
         config = ModelConfig(**{**sizes, "strides": tuple(sizes["strides"])})
-        words, trained = frozenset(content["words"]), content["trained"]
-    except (KeyError, TypeError, ValueError) as error:
+        words, trained = frozenset(content["words"]), dict(content["trained"])
+        vocabulary = _load_vocabulary(path)
+        model = PolicyModel(plan, config, vocabulary.size)
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, OSError) as error:
         raise CheckpointError(path, f"{CONFIG} does not describe a policy ({error!r})") from error
-    vocabulary = Vocabulary.load(path / TOKENIZER)
-    model = PolicyModel(plan, config, vocabulary.size)
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(path, f"{WEIGHTS} does not fit {CONFIG} ({str(error).splitlines()[0]})") from error
     return Checkpoint(model.to(dtype).eval(), vocabulary, words, trained)
+
+
+def _load_vocabulary(path: Path) -> Vocabulary:
+    try:
+        return Vocabulary.load(path / TOKENIZER)
+    except Exception as error:  # tokenizers raises no narrower type
+        raise CheckpointError(path, f"{TOKENIZER} is no tokenizer ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -77,21 +78,20 @@ class Examples:
         ahead: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=4)
         stop = threading.Event()
 
+        def offer(item: Batch | BaseException | None) -> None:
+            while not stop.is_set():  # a consumer that left takes nothing more
+                with contextlib.suppress(queue.Full):
+                    return ahead.put(item, timeout=0.2)
+
         def make() -> None:
             try:
                 for number in range(first, last):
-                    item = self.batch(rows(number))
-                    while not stop.is_set():
-                        try:
-                            ahead.put(item, timeout=0.2)
-                            break
-                        except queue.Full:
-                            continue
                     if stop.is_set():
                         return
-                ahead.put(None)
+                    offer(self.batch(rows(number)))
+                offer(None)
             except BaseException as error:  # handed to the consumer, which raises it
-                ahead.put(error)
+                offer(error)
 
         threading.Thread(target=make, name="batches", daemon=True).start()
         try:
@@ -113,9 +113,9 @@ def labels_of(reader: DatasetReader) -> tuple[Label, ...]:
     """Return the labels a dataset has, ranges taken from its own numbers with a margin of 5 %."""
     labels = []
     for name, values in sorted(reader.labels.items()):
-        low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-        if not np.isfinite(low).all():
+        if not np.isfinite(values).any(0).all():
             continue  # never known
+        low, high = np.nanmin(values, 0), np.nanmax(values, 0)
         margin = np.maximum(0.05 * (high - low), 1e-3)
         fields = zip(low - margin, high + margin, strict=True)
         labels.append(Label(name, tuple(Field(str(i), "", float(a), float(b)) for i, (a, b) in enumerate(fields))))

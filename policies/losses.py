@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -66,8 +67,7 @@ def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
     """
     slots = [slot for slot, label in enumerate(plan.labels) if label.name.endswith("_box")][: looked.shape[1]]
     camera = plan.spec.cameras[0]
-    columns = round((looked.shape[-1] * camera.width / camera.height) ** 0.5)
-    rows = looked.shape[-1] // columns
+    rows, columns = _grid(looked.shape[-1], camera.width / camera.height)
     losses = []
     for token, slot in enumerate(slots):
         bins = sequences.locate_targets[:, slot, :4]
@@ -77,6 +77,12 @@ def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
         surprise = -(inside.squeeze(-1) + 1e-6).log().mean(-1)
         losses.append((surprise * known).sum() / known.sum().clamp(min=1.0))
     return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+def _grid(cells: int, aspect: float) -> tuple[int, int]:
+    """Return the (rows, columns) of that many cells whose columns / rows come nearest to aspect."""
+    shapes = [(rows, cells // rows) for rows in range(1, cells + 1) if cells % rows == 0]
+    return min(shapes, key=lambda shape: abs(math.log(shape[1] / shape[0] / aspect)))
 
 
 def _cells(boxes: Tensor, rows: int, columns: int) -> Tensor:

@@ -132,7 +132,8 @@ class PolicyModel(nn.Module):
 
     def _read(self, head: nn.Module, hidden: Tensor) -> Tensor:
         vectors = head(hidden)
-        vectors = vectors.view(*vectors.shape[:2], -1, VALUE_WIDTH)
+        # The count is spelled out, since view cannot infer it where there are no labels and so no numbers.
+        vectors = vectors.view(*vectors.shape[:2], vectors.shape[-1] // VALUE_WIDTH, VALUE_WIDTH)
         return functional.linear(vectors, self.bins.to(vectors.dtype)).float()
 
     def _write(self, hidden: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def make(
     checkpoint: Path = SHIPPED, *, horizon: int = 6, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
 ) -> TokenPolicy:
     """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again."""
-    return TokenPolicy(load_checkpoint(Path(checkpoint)), horizon=int(horizon), mode=mode, ensemble=ensemble)
+    return TokenPolicy(load_checkpoint(Path(checkpoint)), horizon=horizon, mode=mode, ensemble=ensemble)
 
 
 class TokenPolicy:
@@ -41,8 +41,10 @@ class TokenPolicy:
         self, checkpoint: Checkpoint, *, horizon: int = 6, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
     ) -> None:
         plan = checkpoint.plan
-        if not 1 <= horizon <= plan.chunk:
+        if not isinstance(horizon, int) or not 1 <= horizon <= plan.chunk:
             raise EmbodiedError(f"horizon {horizon} is not within the chunk of 1 to {plan.chunk} steps")
+        if not isinstance(ensemble, bool):  # the command line hands over text where it reads no JSON
+            raise EmbodiedError(f"ensemble is {ensemble!r}; it takes true or false")
         if mode not in ("pose", "text"):
             raise EmbodiedError(f"no output mode {mode!r}; a token policy has ['pose', 'text']")
         self.checkpoint, self.horizon, self.mode, self.ensemble = checkpoint, horizon, mode, ensemble

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -31,6 +31,7 @@ STATE, LOG = "state.safetensors", "log.jsonl"
 EMA_DECAY = 0.999
 DECAY_PART = 0.3  # of the steps, at the end, in which the learning rate falls to nothing
 WARMUP_STEPS = 200
+FIXED = ("batch", "seed", "chunk", "latents")  # what a resumed run may not change
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class TrainConfig:
     save_every: int = 500
 
     def account(self, samples: int) -> dict[str, Any]:
-        """Return what a checkpoint tells of its training."""
-        plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        """Return what a checkpoint tells of its training; of a folder its name alone, as a path says whose machine."""
+        plain = {k: v.resolve().name if isinstance(v, Path) else v for k, v in asdict(self).items() if k != "out"}
         return {**plain, "samples": samples, "torch": torch.__version__}
 
 
@@ -59,16 +60,19 @@ def train(config: TrainConfig, *, resume: bool = False, say: Callable[[str], Non
     """Train, and return the checkpoint's folder, config.out.
 
     The folder holds the averaged weights as a checkpoint from the first save on, the run's whole state, and
-    log.jsonl. Raise EmbodiedError if the folder has a run in it and resume is false, or has none and it is true.
+    log.jsonl. Raise EmbodiedError if the folder has a run in it and resume is false, has none or another one and it
+    is true, or a number of the config makes no sense.
     """
+    _check_numbers(config)
     torch.manual_seed(config.seed)
-    reader = DatasetReader(config.dataset)
     _check_out(config.out, resume)
-    checkpoint = _begin(config, reader)
+    reader = DatasetReader(config.dataset)
+    checkpoint = _go_on(config, reader) if resume else _begin(config, reader)
     run = _Run(config, checkpoint)
     if resume:
         run.load()
     examples = Examples(reader, checkpoint.plan, checkpoint.vocabulary)
+    _make_out(config.out)
     count = sum(p.numel() for p in checkpoint.model.parameters())
     say(
         f"{count / 1e6:.2f} M parameters, {len(examples.training_rows)} rows to learn from, "
@@ -171,12 +175,19 @@ class _Run:
         part.replace(self.config.out / STATE)
 
     def load(self) -> None:
-        """Read what save wrote."""
-        with safe_open(self.config.out / STATE, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-            self.step = self._began_step = int(file.metadata()["step"])
-        self.model.load_state_dict({n: tensors[f"model.{n}"] for n in self.average})
-        self.average = {n: tensors[f"average.{n}"] for n in self.average}
+        """Read what save wrote; raise EmbodiedError if it is damaged or of another model."""
+        path = self.config.out / STATE
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+                self.step = self._began_step = int(file.metadata()["step"])
+            self.model.load_state_dict({n: tensors[f"model.{n}"] for n in self.average})
+            self.average = {n: tensors[f"average.{n}"] for n in self.average}
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise EmbodiedError(
+                f"{path} is damaged or of another model ({reason}); begin again in another --out"
+            ) from error
         for name, parameter in self.model.named_parameters():
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors]
             self.optimizer.state[parameter] = {key: tensors[f"optimizer.{key}.{name}"] for key in keys}
@@ -187,7 +198,35 @@ def _check_out(out: Path, resume: bool) -> None:
         raise EmbodiedError(f"nothing to resume in {out}: no {STATE}")
     if not resume and out.is_dir() and any(out.iterdir()):
         raise EmbodiedError(f"{out} is not empty; give another --out, or --resume to go on with the run in it")
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise EmbodiedError(f"{out} is a file; --out takes a folder")
+
+
+def _make_out(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbodiedError(f"cannot write to {out}: {error.strerror}") from error
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    if not 0 < config.learning_rate < np.inf:
+        raise EmbodiedError(f"the learning rate is {config.learning_rate}; it takes a number above 0, such as 1e-3")
+    if not 0 <= config.weight_decay < np.inf:
+        raise EmbodiedError(f"the weight decay is {config.weight_decay}; it takes a number from 0 up, such as 0.02")
+
+
+def _go_on(config: TrainConfig, reader: DatasetReader) -> Checkpoint:
+    """Return the checkpoint of the run in config.out, whose plan and vocabulary its weights are bound to."""
+    run = load_checkpoint(config.out)
+    run.plan.spec.require_same(reader.spec, expected=f"the run in {config.out}")
+    now = config.account(0)
+    if changed := [name for name in FIXED if run.trained.get(name, now[name]) != now[name]]:
+        lines = ", ".join(f"{name} {run.trained[name]}, not {now[name]}" for name in changed)
+        raise EmbodiedError(
+            f"the run in {config.out} began with {lines}; resume it with the same, or give another --out"
+        )
+    return run
 
 
 def _begin(config: TrainConfig, reader: DatasetReader) -> Checkpoint:
@@ -220,5 +259,6 @@ def _label_errors(plan: Plan, logits: Tensor, batch: Batch) -> dict[str, Any]:
         true = batch.sequences.locate_targets[:, slot, :width]
         known = (true != UNSUPERVISED).all(-1)
         gap = decode_values(found[:, slot, :width], low, high) - decode_values(true, low, high)
-        errors[label.name] = np.linalg.norm(gap[known], axis=-1)
+        if known.any():
+            errors[label.name] = np.linalg.norm(gap[known], axis=-1)
     return errors

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from embodied.recording.demonstration import demonstrate
 from embodied.recording.writer import DatasetWriter
-from embodied.types import Field, RobotSpec
+from embodied.types import Field
 from policies.checkpoint import Checkpoint
 from policies.layout import Label, Plan
 from policies.model import ModelConfig, PolicyModel
@@ -29,7 +30,8 @@ LABELS = (
     Label("target", tuple(Field(str(i), "m", -0.5, 0.5) for i in range(3))),
 )
 PLAN = Plan(SPEC, LABELS, chunk=5, text_length=8, latents=3)
-TOY_PLAN = Plan(toy_world.make().spec, (Label("target_position", LABELS[1].fields),), chunk=4, text_length=8, latents=2)
+TOY_LABEL = Label("target_position", tuple(Field(str(i), "", 0.0, high) for i, high in enumerate((1.0, 1.0, 30.0))))
+TOY_PLAN = Plan(toy_world.make().spec, (TOY_LABEL,), chunk=4, text_length=8, latents=2)
 
 
 def tiny_vocabulary(corpus: Iterable[str] = CORPUS) -> Vocabulary:
@@ -48,21 +50,18 @@ def tiny_checkpoint(plan: Plan = PLAN, seed: int = 0) -> Checkpoint:
     return Checkpoint(model.eval(), vocabulary, words, {"steps": 0})
 
 
-def record_toy(path: Path, *, episodes: int = 3, labels: bool = True, first_seed: int = 0) -> Path:
-    """Record the toy robot's expert, every other episode disturbed."""
+def record_toy(path: Path, *, episodes: int = 3, labels: bool = True) -> Path:
+    """Record the toy robot's expert; every other episode says that it was disturbed at its steps 3 and 4."""
     robot = toy_world.make()
     sizes = {"target_position": 3} if labels else {}
     writer = DatasetWriter(path, robot.spec, label_sizes=sizes)
-    for seed in range(first_seed, first_seed + episodes):
-        expert = toy_world.expert(robot)
-        episode = demonstrate(
-            robot, expert, task=("reach", "push")[seed % 2], seed=seed, perturb=seed % 2, label_sizes=sizes
-        )
+    for seed in range(episodes):
+        task = ("reach", "push")[seed % 2]
+        episode = demonstrate(robot, toy_world.expert(robot), task=task, seed=seed, label_sizes=sizes)
+        if seed % 2:
+            perturbed = np.isin(np.arange(len(episode)), (3, 4))
+            text = tuple("" if i < 5 else said for i, said in enumerate(episode.text))
+            episode = replace(episode, perturbed=perturbed, text=text)
         writer.add(episode)
     writer.finish()
     return path
-
-
-def spec_named(spec: RobotSpec, name: str) -> RobotSpec:
-    """Return the same robot by another name."""
-    return replace(spec, name=name)

@@ -1,0 +1,106 @@
+"""A checkpoint comes back as it was saved, and a broken one is named with what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from policies.checkpoint import CONFIG, TOKENIZER, WEIGHTS, Checkpoint, CheckpointError, load_checkpoint
+from tests.tiny_policy import PLAN, tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint()
+
+
+@pytest.fixture
+def saved(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    checkpoint.save(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / CONFIG).read_text())
+        change(content)
+        (folder / CONFIG).write_text(json.dumps(content))
+
+    return apply
+
+
+def test_it_comes_back_as_it_was_but_for_bf16(checkpoint: Checkpoint, saved: Path) -> None:
+    loaded = load_checkpoint(saved)
+    assert loaded.plan == PLAN
+    assert (loaded.words, loaded.trained, loaded.model.config) == (
+        checkpoint.words,
+        checkpoint.trained,
+        checkpoint.model.config,
+    )
+    assert not loaded.model.training
+    mine, theirs = checkpoint.model.state_dict(), loaded.model.state_dict()
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        assert torch.equal(tensor.to(torch.bfloat16).float(), theirs[name]), name
+    assert loaded.vocabulary.encode_text("reach <pose>") == checkpoint.vocabulary.encode_text("reach <pose>")
+
+
+def test_saving_what_was_loaded_gives_the_same_files(saved: Path, tmp_path: Path) -> None:
+    load_checkpoint(saved).save(tmp_path / "again")
+    for name in (WEIGHTS, CONFIG, TOKENIZER):
+        assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
+    assert {path.name for path in saved.iterdir()} == {WEIGHTS, CONFIG, TOKENIZER}
+
+
+def test_other_weights_can_be_saved_in_place_of_its_own(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in checkpoint.model.state_dict().items()}
+    checkpoint.save(tmp_path, zeros)
+    assert not any(tensor.any() for tensor in load_checkpoint(tmp_path).model.state_dict().values())
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "no weights": (WEIGHTS, lambda folder: (folder / WEIGHTS).unlink()),
+    "no config": (CONFIG, lambda folder: (folder / CONFIG).unlink()),
+    "no tokenizer": (TOKENIZER, lambda folder: (folder / TOKENIZER).unlink()),
+    "truncated weights": (WEIGHTS, lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-9])),
+    "weights that are none": (WEIGHTS, lambda folder: (folder / WEIGHTS).write_bytes(b"weights")),
+    "empty weights": (WEIGHTS, lambda folder: (folder / WEIGHTS).write_bytes(b"")),
+    "a tokenizer that is none": (TOKENIZER, lambda folder: (folder / TOKENIZER).write_text("{}")),
+    "a truncated tokenizer": (TOKENIZER, lambda folder: (folder / TOKENIZER).write_text('{"version": "1.0", ')),
+    "a config that is no JSON": (CONFIG, lambda folder: (folder / CONFIG).write_text("{")),
+    "a config that is not text": (CONFIG, lambda folder: (folder / CONFIG).write_bytes(b"\xff\xfe\x00")),
+    "a config that is a list": (CONFIG, lambda folder: (folder / CONFIG).write_text("[]")),
+    "another format": ("format 2", edit(lambda content: content.update(format=2))),
+    "no spec": (CONFIG, edit(lambda content: content.pop("spec"))),
+    "a spec that lacks a field's range": (CONFIG, edit(lambda content: content["spec"]["action"][0].pop("low"))),
+    "a range upside down": (CONFIG, edit(lambda content: content["spec"]["state"][0].update(low=9.0))),
+    "another size of model": (WEIGHTS, edit(lambda content: content["model"].update(width=64))),
+    "a size that is no number": (CONFIG, edit(lambda content: content["model"].update(width="wide"))),
+    "no heads": (CONFIG, edit(lambda content: content["model"].update(heads=0))),
+    "a negative size": (CONFIG, edit(lambda content: content["model"].update(vision_width=-4))),
+    "a size that nothing has": (CONFIG, edit(lambda content: content["model"].update(depth=3))),
+    "a chunk that is no number": (CONFIG, edit(lambda content: content.update(chunk="five"))),
+    "another length": (WEIGHTS, edit(lambda content: content.update(text_length=99))),
+    "a camera too few": (WEIGHTS, edit(lambda content: content["model"].update(strides=[4]))),
+    "an account that is none": (CONFIG, edit(lambda content: content.update(trained=7))),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_checkpoint_is_refused_naming_the_file(saved: Path, what: str) -> None:
+    named, damage = BROKEN[what]
+    damage(saved)
+    with pytest.raises(CheckpointError) as refusal:
+        load_checkpoint(saved)
+    assert str(saved) in str(refusal.value) and named in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,139 @@
+"""The loss falls as answers come near what is supervised, and nothing else has a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from embodied.types import Camera
+from policies.layout import UNSUPERVISED, Plan, Sequences, lay_out
+from policies.losses import Losses, compute_losses, mean_bins
+from policies.model import Answers
+from policies.vocabulary import FIRST_TEXT
+from tests.tiny_policy import PLAN
+
+CELLS, HEADS, SIZE = 64, 2, FIRST_TEXT + 8
+BOX = np.array([[0.0, 0.0, 0.49, 0.49]])  # the upper left quarter of the first camera's frame
+
+
+def supervise(plan: Plan = PLAN, *, text: list[int] | None = None, steps: int = 3, box: bool = True) -> Sequences:
+    labels = {"goal_box": BOX if box else np.full((1, 4), np.nan), "target": np.zeros((1, 3))}
+    return lay_out(
+        plan,
+        instruction=[[FIRST_TEXT]],
+        state=np.zeros((1, 4)),
+        labels=labels,
+        chunk=np.zeros((1, plan.chunk, 3)),
+        supervised=np.arange(plan.chunk)[None] < steps,
+        text=[[FIRST_TEXT + 1, FIRST_TEXT + 2] if text is None else text],
+    )
+
+
+def answer(sequences: Sequences, *, cell: int | None = None, cells: int = CELLS, seed: int = 0) -> Answers:
+    generator = torch.Generator().manual_seed(seed)
+    looked = torch.full((1, PLAN.latents, HEADS, cells), 1.0 / cells)
+    if cell is not None:
+        looked = torch.nn.functional.one_hot(torch.tensor(cell), cells).float().expand_as(looked).clone()
+    return Answers(
+        locate=torch.randn(1, 2, 4, 1000, generator=generator).requires_grad_(),
+        pose=torch.randn(1, PLAN.chunk, 3, 1000, generator=generator).requires_grad_(),
+        text=torch.randn(1, sequences.text_targets.shape[1], SIZE, generator=generator).requires_grad_(),
+        visible=torch.from_numpy(sequences.visible),
+        looked=[looked.requires_grad_()],
+        cache=None,
+    )
+
+
+def point(targets: np.ndarray, off: int = 0) -> Tensor:
+    """Return logits that are sure of the targets' bins, or of those some bins off."""
+    bins = torch.from_numpy(targets).clamp(min=0)
+    return 30.0 * torch.nn.functional.one_hot((bins + off).clamp(0, 999), 1000).float()
+
+
+def losses(sequences: Sequences, answers: Answers, plan: Plan = PLAN) -> Losses:
+    return compute_losses(plan, answers, sequences)
+
+
+def test_the_nearer_the_pose_the_lower_its_loss() -> None:
+    sequences = supervise()
+    found = [
+        float(losses(sequences, replace(answer(sequences), pose=point(sequences.pose_targets, off))).pose)
+        for off in (0, 2, 20, 200)
+    ]
+    assert found == sorted(found) and found[0] < found[-1] / 5
+
+
+@pytest.mark.parametrize("name", ["pose", "locate"])
+def test_unsupervised_slots_have_no_gradient(name: str) -> None:
+    sequences = supervise(steps=2, box=False)
+    answers = answer(sequences)
+    torch.autograd.backward(losses(sequences, answers).total)
+    gradient = getattr(answers, name).grad
+    asked = torch.from_numpy(getattr(sequences, f"{name}_targets") != UNSUPERVISED)
+    assert (gradient[~asked] == 0).all() and (gradient[asked].abs().sum(-1) > 0).all()
+
+
+def test_text_is_learnt_up_to_its_end_and_no_further() -> None:
+    sequences = supervise()
+    answers = answer(sequences)
+    torch.autograd.backward(losses(sequences, answers).total)
+    assert answers.text.grad is not None
+    assert (answers.text.grad[0].abs().sum(-1) > 0).tolist() == [True, True, True, False]
+
+
+def test_a_batch_without_text_or_boxes_has_a_finite_loss_and_gradient() -> None:
+    sequences = supervise(text=[], box=False)
+    answers = answer(sequences)
+    found = losses(sequences, answers)
+    torch.autograd.backward(found.total)
+    assert float(found.text) == 0.0 and float(found.look) == 0.0 and torch.isfinite(found.total)
+    for tensor in (answers.text, answers.pose, answers.locate, answers.looked[0]):
+        assert tensor.grad is None or torch.isfinite(tensor.grad).all()
+    assert answers.text.grad is None or (answers.text.grad == 0).all()
+
+
+def test_the_look_loss_falls_as_attention_moves_into_the_box() -> None:
+    sequences = supervise()
+    outside, spread, inside = (float(losses(sequences, answer(sequences, cell=c)).look) for c in (63, None, 0))
+    assert inside == pytest.approx(0.0, abs=1e-5)
+    assert spread == pytest.approx(np.log(4), abs=1e-3)
+    assert outside > 10
+
+
+def test_only_the_labels_called_a_box_say_where_to_look() -> None:
+    sequences = supervise()
+    answers = answer(sequences)
+    torch.autograd.backward(losses(sequences, answers).look)
+    assert answers.looked[0].grad is not None
+    assert (answers.looked[0].grad[0].abs().sum((1, 2)) > 0).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(("height", "width", "rows", "columns"), [(32, 64, 8, 16), (24, 40, 6, 10), (30, 52, 7, 13)])
+def test_a_camera_that_is_not_square_is_looked_at_by_its_own_rows_and_columns(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    cameras = (Camera("front", height, width, 45.0), *PLAN.spec.cameras[1:])
+    plan = replace(PLAN, spec=replace(PLAN.spec, cameras=cameras))
+    sequences = supervise(plan)
+    last_of_first_row, first_of_last_row = columns - 1, (rows - 1) * columns
+    for cell, seen in ((0, True), (1, True), (last_of_first_row, False), (first_of_last_row, False)):
+        look = float(losses(sequences, answer(sequences, cell=cell, cells=rows * columns), plan).look)
+        assert (look < 0.01) == seen
+
+
+def test_the_total_weighs_the_auxiliaries_less_than_the_pose() -> None:
+    sequences = supervise()
+    found = losses(sequences, answer(sequences))
+    expected = found.pose + 0.5 * found.locate + 0.1 * found.text + 0.2 * found.look
+    torch.testing.assert_close(found.total, expected)
+
+
+def test_the_mean_bin_is_the_expectation() -> None:
+    logits = torch.full((1000,), -1e9)
+    logits[[100, 200]] = 0.0
+    assert float(mean_bins(logits)) == pytest.approx(150.0)
+    assert float(mean_bins(torch.zeros(1000))) == pytest.approx(499.5, abs=1e-2)

@@ -1,0 +1,209 @@
+"""Training learns, resumes to the bit, and answers a user's mistake with one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embodied.cli import main
+from embodied.errors import EmbodiedError, SpecMismatchError
+from policies.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from policies.token import TokenPolicy
+from policies.train import LOG, STATE, TrainConfig, train
+from tests import toy_world
+from tests.policy_contract import random_observation
+from tests.tiny_policy import TOY_PLAN, record_toy, tiny_checkpoint
+
+Say = Callable[[str], None]
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record_toy(tmp_path_factory.mktemp("toy") / "toy_data")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a tiny model of random weights, so that a run takes no time."""
+    folder = tmp_path_factory.mktemp("start") / "tiny"
+    tiny_checkpoint(TOY_PLAN).save(folder)
+    return folder
+
+
+@pytest.fixture
+def config(dataset: Path, start: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(dataset, tmp_path / "run", STEPS, batch=4, save_every=3, start=start)
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def interrupt_at(report: int) -> Say:
+    """Return what a user's Ctrl-C at the n-th line said amounts to."""
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == report:
+            raise KeyboardInterrupt
+
+    return say
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (WEIGHTS, STATE)}
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def interrupted(config: TrainConfig) -> TrainConfig:
+    with pytest.raises(KeyboardInterrupt):
+        train(config, say=interrupt_at(3))  # the sizes, the report of step 3, the report of step 6
+    return config
+
+
+def test_the_loss_goes_down(config: TrainConfig) -> None:
+    train(replace(config, steps=30, save_every=10, batch=8, learning_rate=2e-2), say=quiet)
+    losses = [entry["loss"] for entry in log_of(config.out)]
+    assert len(losses) == 3 and losses[0] > losses[1] > losses[2]
+
+
+def test_a_run_leaves_a_checkpoint_that_acts(config: TrainConfig) -> None:
+    policy = TokenPolicy(load_checkpoint(train(config, say=quiet)), horizon=2)
+    spec = toy_world.make().spec
+    policy.reset("reach the target", spec)
+    assert len(policy.act(random_observation(spec, 0, ""))) == 2
+
+
+def test_a_checkpoint_says_how_it_was_trained_and_nothing_of_the_machine(config: TrainConfig, tmp_path: Path) -> None:
+    train(config, say=quiet)
+    trained = load_checkpoint(config.out).trained
+    assert (trained["dataset"], trained["start"], trained["step"]) == ("toy_data", "tiny", STEPS)
+    assert (trained["samples"], trained["seed"], trained["batch"]) == (4 * STEPS, 0, 4)
+    assert str(tmp_path.parent) not in (config.out / CONFIG).read_text()
+
+
+def test_the_same_config_gives_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
+    other = replace(config, out=tmp_path / "other")
+    assert files(train(config, say=quiet)) == files(train(other, say=quiet))
+    seeded = replace(config, out=tmp_path / "seeded", seed=1)
+    assert files(train(seeded, say=quiet)) != files(config.out)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(config: TrainConfig, tmp_path: Path) -> None:
+    whole = train(replace(config, out=tmp_path / "whole"), say=quiet)
+    interrupted(config)
+    assert load_checkpoint(config.out).trained["step"] == 3
+    assert files(config.out) != files(whole)
+    train(config, resume=True, say=quiet)
+    assert files(config.out) == files(whole)
+    assert (config.out / CONFIG).read_bytes() == (whole / CONFIG).read_bytes()
+
+
+def test_a_run_is_resumed_without_the_checkpoint_it_began_from(config: TrainConfig) -> None:
+    train(replace(interrupted(config), start=None), resume=True, say=quiet)
+    assert load_checkpoint(config.out).trained["step"] == STEPS
+
+
+def test_a_finished_run_may_be_lengthened(config: TrainConfig) -> None:
+    train(config, say=quiet)
+    train(replace(config, steps=STEPS + 3), resume=True, say=quiet)
+    assert [entry["step"] for entry in log_of(config.out)] == [3, 6, 9]
+
+
+def test_a_fresh_model_is_made_for_the_dataset(dataset: Path, tmp_path: Path) -> None:
+    config = TrainConfig(dataset, tmp_path / "run", steps=1, batch=2, chunk=3, latents=2)
+    plan = load_checkpoint(train(config, say=quiet)).plan
+    assert (plan.spec, plan.chunk, plan.latents) == (toy_world.make().spec, 3, 2)
+    assert [label.name for label in plan.labels] == ["target_position"]
+
+
+def test_a_dataset_without_labels_can_be_learnt_from(tmp_path: Path) -> None:
+    dataset = record_toy(tmp_path / "bare", episodes=1, labels=False)
+    plan = replace(TOY_PLAN, labels=())
+    tiny_checkpoint(plan).save(tmp_path / "tiny")
+    config = TrainConfig(dataset, tmp_path / "run", 2, batch=2, start=tmp_path / "tiny")
+    train(config, say=quiet)
+    train(replace(config, steps=3), resume=True, say=quiet)
+    assert np.isfinite([entry["loss"] for entry in log_of(config.out)]).all()
+
+
+def test_another_robots_checkpoint_is_refused_and_nothing_is_written(config: TrainConfig, tmp_path: Path) -> None:
+    tiny_checkpoint().save(tmp_path / "dummy")
+    with pytest.raises(SpecMismatchError, match="name: expected dummy, found toy"):
+        train(replace(config, start=tmp_path / "dummy"), say=quiet)
+    assert not config.out.exists()
+
+
+def test_a_folder_with_something_in_it_is_refused_and_left_alone(config: TrainConfig) -> None:
+    config.out.mkdir()
+    (config.out / "thesis.txt").write_text("years of work")
+    with pytest.raises(EmbodiedError, match="is not empty"):
+        train(config, say=quiet)
+    assert [path.name for path in config.out.iterdir()] == ["thesis.txt"]
+
+
+def test_resuming_with_another_batch_seed_chunk_or_latents_is_refused(config: TrainConfig) -> None:
+    interrupted(config)
+    before = files(config.out)
+    with pytest.raises(EmbodiedError, match=r"batch 4, not 5, seed 0, not 1, chunk 12, not 3, latents 6, not 7"):
+        train(replace(config, batch=5, seed=1, chunk=3, latents=7), resume=True, say=quiet)
+    assert files(config.out) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"state", None])
+def test_a_damaged_state_is_named(config: TrainConfig, content: bytes | None) -> None:
+    state = interrupted(config).out / STATE
+    state.write_bytes(state.read_bytes()[:-50] if content is None else content)
+    with pytest.raises(EmbodiedError, match=rf"{STATE} is damaged"):
+        train(config, resume=True, say=quiet)
+
+
+def mistakes(dataset: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]]:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    good = ["--dataset", dataset, "--out", tmp_path / "run", "--steps", 1]
+    return {
+        "a dataset that is not there": (["--dataset", tmp_path / "none", *good[2:]], "none: no such dataset"),
+        "a folder that is no dataset": (["--dataset", tmp_path / "full", *good[2:]], r"info.json: no such file"),
+        "an out that is full": ([*good, "--out", tmp_path / "full"], "is not empty"),
+        "an out that is a file": ([*good, "--out", tmp_path / "full" / "file"], "is a file"),
+        "an out within a file": ([*good, "--out", tmp_path / "full" / "file" / "run"], "cannot write to"),
+        "nothing to resume": ([*good, "--resume"], "nothing to resume"),
+        "a start that is not there": ([*good, "--start", tmp_path / "none"], "no such folder"),
+        "a start that is no checkpoint": ([*good, "--start", tmp_path / "full"], "no model.safetensors"),
+        "a learning rate of nothing": ([*good, "--learning-rate", "0"], "the learning rate is 0"),
+        "a learning rate that is no number": ([*good, "--learning-rate", "nan"], "the learning rate is nan"),
+        "a negative weight decay": ([*good, "--weight-decay", "-1"], "the weight decay is -1"),
+        "no steps": ([*good, "--steps", "0"], "must be at least 1"),
+        "a batch of text": ([*good, "--batch", "many"], "must be a whole number"),
+    }
+
+
+def test_a_mistake_on_the_command_line_is_one_line_and_status_2(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for what, (arguments, said) in mistakes(dataset, tmp_path).items():
+        assert main(["finetune", *map(str, arguments)]) == 2, what
+        error = capsys.readouterr().err
+        assert "Traceback" not in error and said in error.strip().splitlines()[-1], (what, error)
+        assert not (tmp_path / "run").exists(), what
+
+
+def test_the_command_line_trains_and_resumes(
+    config: TrainConfig, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["finetune", "--dataset", str(dataset), "--out", str(config.out), "--batch", "2", "--save-every", "1"]
+    assert main([*command, "--start", str(config.start), "--steps", "1"]) == 0
+    assert f"wrote {config.out}" in capsys.readouterr().out
+    assert main([*command, "--steps", "2", "--resume"]) == 0
+    assert [entry["step"] for entry in log_of(config.out)] == [1, 2]
