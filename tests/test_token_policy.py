@@ -76,7 +76,9 @@ def changed(value: object) -> object:
     """Return another value of the same kind."""
     if value in ("absolute", "delta"):
         return "delta" if value == "absolute" else "absolute"
-    return value + "x" if isinstance(value, str) else value + 1  # type: ignore[operator]
+    if isinstance(value, str):
+        return value + "x"
+    return value + 1 if isinstance(value, int) else value + 0.01  # type: ignore[operator]
 
 
 def specs_with_one_difference() -> Iterator[tuple[str, RobotSpec]]:
