@@ -61,13 +61,13 @@ def run_episode(
     seed: int,
     instruction: str | None = None,
     max_steps: int = MAX_STEPS,
-    observer: Observer | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Episode:
     """Run one episode to its end, or for exactly max_steps, and return what came of it.
 
-    The instruction is the robot's own unless given; the robot judges success by its own either way. Without an
-    observer a chunk is one message, and only its last step is rendered, since the policy looks at nothing between.
-    With one the chunk goes action by action; the outcome is the same.
+    The instruction is the robot's own unless given; the robot judges success by its own either way. Without
+    observers a chunk is one message, and only its last step is rendered, since the policy looks at nothing between.
+    With any the chunk goes action by action; the outcome is the same.
     Raise UnknownNameError for a bad task, InvalidInstructionError, InvalidObservationError for what the robot should
     never have sent, and SpecMismatchError if the policy was made for another robot.
     """
@@ -79,7 +79,7 @@ def run_episode(
     reset_ns = time.monotonic_ns() - began_ns
     instruction = check_instruction(observation.instruction if instruction is None else instruction)
     policy.reset(instruction, robot.spec)
-    if observer:
+    for observer in observers:
         observer.began(observation)
 
     cycles: list[Cycle] = []
@@ -93,7 +93,7 @@ def run_episode(
         if not chunk:
             raise InvalidActionError("the policy returned no action")
         step_ns = executed = 0
-        for step, took_ns in _carry_out(robot, chunk[: max_steps - steps], observer):
+        for step, took_ns in _carry_out(robot, chunk[: max_steps - steps], observers):
             step_ns += took_ns
             executed += step.executed
             reward += step.reward
@@ -101,7 +101,7 @@ def run_episode(
             observation, success, done = step.observation, step.success, step.done
         steps += executed
         cycles.append(Cycle(act_ns, step_ns, executed))
-    if observer:
+    for observer in observers:
         observer.ended(success)
     return Episode(
         task=task,
@@ -113,7 +113,7 @@ def run_episode(
         reset_ns=reset_ns,
         cycles=tuple(cycles),
         interventions=tuple(interventions),
-        observed=observer is not None,
+        observed=bool(observers),
     )
 
 
@@ -132,13 +132,13 @@ def check_instruction(text: str) -> str:
     return stripped
 
 
-def _carry_out(robot: Robot, chunk: Sequence[Action], observer: Observer | None) -> Iterator[tuple[Step, int]]:
+def _carry_out(robot: Robot, chunk: Sequence[Action], observers: Sequence[Observer]) -> Iterator[tuple[Step, int]]:
     """Yield the steps that the chunk takes, with the nanoseconds each took."""
-    for actions in [[action] for action in chunk] if observer else [chunk]:
+    for actions in [[action] for action in chunk] if observers else [chunk]:
         began_ns = time.monotonic_ns()
         step = robot.step(*actions, frames=True)
         took_ns = time.monotonic_ns() - began_ns
-        if observer:
+        for observer in observers:
             observer.stepped(actions[0], step)
         yield step, took_ns
         if step.done:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from embodied.errors import EmbodiedError
 from embodied.hosting import HostProcess
-from embodied.loop import MAX_STEPS, Episode, run_episode
+from embodied.loop import MAX_STEPS, Episode, Observer, run_episode
 from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot
 from embodied.types import Action, Observation, Policy, Robot, RobotSpec
 
@@ -45,11 +45,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to run, and the video to write of it."""
+    """One episode to run, and the files to write of it."""
 
     task: str
     seed: int
     video: Path | None = None
+    recording: Path | None = None  # a dataset of this episode alone
 
 
 @dataclass(frozen=True)
@@ -211,14 +212,6 @@ def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]
 
 def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, ending: _Ending) -> Episode:
     with contextlib.ExitStack() as stack:
-        observer = None
-        if job.video is not None:
-            from embodied.recording.video import VideoRecorder  # a rollout without videos needs no av or cv2
-
-            job.video.parent.mkdir(parents=True, exist_ok=True)
-            observer = stack.enter_context(
-                VideoRecorder(job.video, robot.spec, policy, cameras=setup.cameras, instruction=setup.instruction)
-            )
         return run_episode(
             robot,
             _EndablePolicy(policy, ending),
@@ -226,5 +219,22 @@ def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, ending: _Ending) 
             seed=job.seed,
             instruction=setup.instruction,
             max_steps=setup.max_steps,
-            observer=observer,
+            observers=list(_observers(job, setup, robot.spec, policy, stack)),
         )
+
+
+def _observers(
+    job: Job, setup: Setup, spec: RobotSpec, policy: Policy, stack: contextlib.ExitStack
+) -> Iterator[Observer]:
+    """Yield what writes the job's files, to be closed by the stack; imported here, since a plain run needs none."""
+    if job.video is not None:
+        from embodied.recording.video import VideoRecorder
+
+        job.video.parent.mkdir(parents=True, exist_ok=True)
+        yield stack.enter_context(
+            VideoRecorder(job.video, spec, policy, cameras=setup.cameras, instruction=setup.instruction)
+        )
+    if job.recording is not None:
+        from embodied.recording.rollout import RolloutRecorder
+
+        yield RolloutRecorder(job.recording, spec, task=job.task, seed=job.seed, instruction=setup.instruction)

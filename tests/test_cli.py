@@ -11,6 +11,7 @@ import pytest
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.cli import VERBS, main
+from embodied.recording.reader import DatasetReader
 from tests.toy_world import ToyRobot
 
 EMBODIED = [sys.executable, "-m", "embodied"]
@@ -26,6 +27,10 @@ def embodied(*arguments: object, cwd=None) -> subprocess.CompletedProcess[str]:
 
 def read_report(folder) -> dict:
     return json.loads((folder / "report.json").read_text())
+
+
+def content(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
 
 
 def error_of(capfd) -> str:
@@ -91,6 +96,31 @@ def test_outcomes_do_not_depend_on_the_number_of_workers_or_on_grpc(tmp_path):
     records = {(tmp_path / name / "episodes.jsonl").read_text() for name in ways}
     assert len(records) == 1
     assert [report["run"]["over_grpc"] for report in reports] == [False, False, True]
+
+
+def test_a_recording_is_ordered_by_task_and_seed_however_it_was_made(tmp_path):
+    arguments = [*ROLLOUT, "--robot", "tests.dummy_robot", "--record", "2"]
+    ways = {"one": [], "three": ["--workers", "3"], "remote": ["--workers", "2", "--remote"]}
+    for name, way in ways.items():
+        assert main([*arguments, *way, "--out", str(tmp_path / name)]) == 0
+    one, three, remote = (content(tmp_path / name / "recording") for name in ways)
+    assert one == three == remote
+    report, recording = read_report(tmp_path / "one"), DatasetReader(tmp_path / "one" / "recording")
+    assert report["run"]["recording"] == "recording"
+    assert [(e.task, e.seed) for e in recording.episodes] == [
+        (task, seed) for task in ("reach", "wait") for seed in (1_000_000, 1_000_001)
+    ]
+    assert len(recording) == sum(sum(task["steps"][:2]) for task in report["tasks"].values())
+    assert recording.collection["protocol_hash"] == report["protocol_hash"]
+
+
+def test_a_recording_and_a_video_are_made_of_the_same_episode(tmp_path):
+    out = tmp_path / "out"
+    told = ["--instruction", "push the blue cube", "--policy", "expert", "--videos", "1", "--record", "1"]
+    assert main([*ROLLOUT, *told, "--out", str(out)]) == 0
+    assert (out / "videos" / "push_1000000.mp4").is_file()
+    assert DatasetReader(out / "recording").instructions == ("push the blue cube",)
+    assert [path.name for path in sorted((out / "recording").iterdir())] == ["data", "meta"]
 
 
 def test_an_instruction_of_the_users_is_in_the_protocol_and_its_hash(local, tmp_path, capfd):

@@ -73,7 +73,7 @@ def test_an_observer_sees_every_step_with_frames_and_changes_nothing(task):
     for seed in range(20):
         watcher = Watcher()
         plain = run_episode(DummyRobot(), WavePolicy(), task=task, seed=seed)
-        watched = run_episode(DummyRobot(), WavePolicy(), task=task, seed=seed, observer=watcher)
+        watched = run_episode(DummyRobot(), WavePolicy(), task=task, seed=seed, observers=[watcher])
         assert outcome(watched) == outcome(plain) and watched.observed and not plain.observed
         assert [c.steps for c in watched.cycles] == [c.steps for c in plain.cycles]
         first, *steps, success = watcher.seen

@@ -31,7 +31,7 @@ def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("video") / "wait.mp4"
     robot, policy = DummyRobot(), make_hold()
     with VideoRecorder(path, robot.spec, policy) as recorder:
-        run_episode(robot, policy, task="wait", seed=1, observer=recorder)
+        run_episode(robot, policy, task="wait", seed=1, observers=[recorder])
     return path
 
 

@@ -19,7 +19,9 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what is trained on, for how long, and where it is written; what is left out is the trainer's default."""
-    parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="what embodied collect wrote")
+    parser.add_argument(
+        "--dataset", type=Path, required=True, metavar="DIR", help="what embodied collect, or rollout --record, wrote"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the checkpoint and the log")
     parser.add_argument("--steps", type=positive_int, required=True, metavar="N", help="optimiser steps in all")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")

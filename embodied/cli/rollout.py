@@ -1,4 +1,4 @@
-"""Run a policy on a robot, episode by episode, and write a report, a summary and videos."""
+"""Run a policy on a robot, episode by episode, and write a report, a summary, videos and a recording."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,13 @@ EXAMPLE = """examples:
       --task all --episodes 200 --workers 2 --remote --out runs/so101
   embodied rollout --robot envs.so101 --policy expert --task stack --episodes 20 --out runs/expert
   embodied rollout --robot 127.0.0.1:50051 --policy 127.0.0.1:50052 --task reach --episodes 5 --out runs/remote
+  embodied rollout --robot envs.so101 --policy policies.token --task push --episodes 50 --record 50 --out runs/push
+
+runs/push/recording is then a dataset for embodied finetune; judge what learnt from it on other seeds (--seed).
 """
+
+RECORDING = "recording"  # in the output folder
+PARTS = "parts"  # in the recording while it is made
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,18 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive_int, default=1, metavar="W", help="processes (default 1)")
     parser.add_argument("--remote", action="store_true", help="drive the robot's module over gRPC, in its own process")
     parser.add_argument("--videos", type=natural_int, default=2, metavar="K", help="for each task (default 2)")
+    parser.add_argument(
+        "--record", type=natural_int, default=0, metavar="K", help="for each task, as a LeRobot dataset (default 0)"
+    )
     parser.add_argument("--camera", action="append", default=[], metavar="NAME", help="drawn in videos (default all)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the episodes; write report.json, summary.md, episodes.jsonl, videos/ and contact_sheet.png, or nothing."""
+    """Run the episodes; write report.json, summary.md, episodes.jsonl and what was asked to be watched, or nothing."""
     setup = _setup(args)
     began_s = time.monotonic()
     with output_folder(args.out, marker="report.json", force=args.force) as folder:
         with Workers(setup, args.workers) as workers:
             opened, spec = workers.opened, workers.opened.spec
             policy = _policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
-            jobs = _jobs(args, spec, folder / "videos")
+            jobs = _jobs(args, spec, folder)
             for name in setup.cameras:
                 spec.camera(name)
             results = {(e.task, e.seed): e for e in _progress(workers.run(jobs), len(jobs))}
@@ -73,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         report = build_report(protocol, episodes, _run_notes(args, time.monotonic() - began_s))
         _write(folder, report, episodes, jobs)
     print(summarise(report))
-    print(f"wrote {args.out}/report.json")
+    print(f"wrote {args.out}/report.json" + (f" and {args.out}/{RECORDING}" if args.record else ""))
     return 0
 
 
@@ -88,6 +98,8 @@ def _setup(args: argparse.Namespace) -> Setup:
         raise EmbodiedError(f"the robot at {args.robot} has one operator at a time; --workers must be 1")
     if args.videos and not (find_spec("av") and find_spec("cv2")):
         raise EmbodiedError("videos need av and cv2: pip install 'embodied-runtime[record]', or say --videos 0")
+    if args.record and not (find_spec("pyarrow") and find_spec("cv2")):
+        raise EmbodiedError("a recording needs pyarrow and cv2: pip install 'embodied-runtime[record]'")
     return Setup(
         robot=args.robot,
         policy=args.policy,
@@ -101,23 +113,22 @@ def _setup(args: argparse.Namespace) -> Setup:
     )
 
 
-def _jobs(args: argparse.Namespace, spec: RobotSpec, videos: Path) -> list[Job]:
+def _jobs(args: argparse.Namespace, spec: RobotSpec, folder: Path) -> list[Job]:
     """Lay out the episodes: the i-th of every task has the seed --seed + i, whoever runs it."""
     tasks = list(spec.tasks) if args.task == "all" else list(dict.fromkeys(args.task.split(",")))
     if not tasks:
         raise EmbodiedError(f"{spec.name} has no tasks")
     for task in tasks:
         spec.require_task(task)
-    return [
-        Job(task, seed, _video_path(videos, task, seed) if seed < args.seed + args.videos else None)
-        for task in tasks
-        for seed in range(args.seed, args.seed + args.episodes)
-    ]
-
-
-def _video_path(videos: Path, task: str, seed: int) -> Path:
-    safe = re.sub(r"[^-.\w]", "_", task)  # a robot across a network names its tasks, not our folders
-    return videos / f"{safe}_{seed}.mp4"
+    jobs: list[Job] = []
+    for task in tasks:
+        safe = re.sub(r"[^-.\w]", "_", task)  # a robot across a network names its tasks, not our folders
+        for i in range(args.episodes):
+            seed = args.seed + i
+            video = folder / "videos" / f"{safe}_{seed}.mp4" if i < args.videos else None
+            recording = folder / RECORDING / PARTS / f"{len(jobs):06d}" if i < args.record else None
+            jobs.append(Job(task, seed, video, recording))
+    return jobs
 
 
 def _progress(episodes: Iterator[Episode], total: int) -> Iterable[Episode]:
@@ -175,6 +186,7 @@ def _run_notes(args: argparse.Namespace, duration_s: float) -> dict[str, Any]:
         "workers": args.workers,
         "cores": os.cpu_count(),
         "duration_s": round(duration_s, 3),
+        "recording": RECORDING if args.record else None,
     }
 
 
@@ -183,10 +195,15 @@ def _write(folder: Path, report: dict[str, Any], episodes: list[Episode], jobs: 
     (folder / "summary.md").write_text(summarise(report), encoding="utf-8")
     lines = [json.dumps(_episode_record(episode), ensure_ascii=False) for episode in episodes]
     (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if videos := [job.video for job in jobs if job.video is not None]:
+    if videos := [job.video for job in jobs if job.video]:
         from embodied.recording.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
 
         write_png(folder / "contact_sheet.png", contact_sheet(videos))
+    if parts := [job.recording for job in jobs if job.recording]:
+        from embodied.recording.rollout import join  # nor does --record 0 need pyarrow
+
+        join(parts, folder / RECORDING, {key: report[key] for key in ("protocol", "protocol_hash", "versions")})
+        shutil.rmtree(folder / RECORDING / PARTS)
 
 
 def _episode_record(episode: Episode) -> dict[str, Any]:

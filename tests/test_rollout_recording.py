@@ -1,0 +1,93 @@
+"""A rollout's recording holds what the policy said and what it saw, whatever came of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embodied.errors import InvalidActionError
+from embodied.loop import run_episode
+from embodied.recording.reader import DatasetReader
+from embodied.recording.rollout import RolloutRecorder, join
+from embodied.types import Action, Observation, PoseAction, RobotSpec, TextAction
+from tests.dummy_robot import HORIZON, DummyRobot
+from tests.toy_world import ToyRobot
+
+
+class Reacher:
+    """Answers with chunks of three, every third action beyond the joint's range; remembers what it said."""
+
+    def reset(self, instruction: str, spec: RobotSpec) -> None:
+        self.limit, self.said = np.array([f.high for f in spec.action], np.float32), list[np.ndarray]()
+
+    def act(self, observation: Observation) -> Sequence[Action]:
+        chunk = [0.2 * self.limit, 0.3 * self.limit, 2.0 * self.limit]
+        self.said += chunk
+        return [PoseAction(values) for values in chunk]
+
+
+class Talker(Reacher):
+    def act(self, observation: Observation) -> Sequence[Action]:
+        return [TextAction("move up")]
+
+
+def record(path: Path, robot, policy, *, task: str, seed: int = 0, max_steps: int = 100) -> Path:
+    recorder = RolloutRecorder(path, robot.spec, task=task, seed=seed)
+    run_episode(robot, policy, task=task, seed=seed, max_steps=max_steps, observers=[recorder])
+    return path
+
+
+def test_every_row_is_an_observation_and_the_action_that_answered_it(tmp_path):
+    robot, policy = DummyRobot(), Reacher()
+    reader = DatasetReader(record(tmp_path / "one", robot, policy, task="wait", seed=7))
+    assert len(reader) == HORIZON and reader.spec == robot.spec
+    assert np.array_equal(reader.action, np.stack(policy.said[:HORIZON]))
+    again = DummyRobot()
+    assert np.array_equal(reader.state[0], again.reset(7, "wait").state)
+    step = again.step(PoseAction(policy.said[0]))
+    assert np.array_equal(reader.state[1], step.observation.state)
+    assert np.abs(reader.frame("front", 1).astype(int) - step.observation.frames["front"]).mean() < 10  # noise in JPEG
+
+
+def test_a_row_whose_action_the_safety_layer_changed_is_perturbed(tmp_path):
+    reader = DatasetReader(record(tmp_path / "one", DummyRobot(), Reacher(), task="wait"))
+    assert np.array_equal(np.flatnonzero(reader.perturbed), np.arange(2, HORIZON, 3))
+
+
+def test_a_failure_is_recorded_as_one(tmp_path):
+    reader = DatasetReader(record(tmp_path / "one", DummyRobot(), Reacher(), task="wait"))
+    assert not reader.success.any() and not reader.episodes[0].success
+    assert np.flatnonzero(reader.done).tolist() == [HORIZON - 1]
+
+
+def test_labels_are_the_steps_own_so_the_first_row_has_none(tmp_path):
+    reader = DatasetReader(record(tmp_path / "one", ToyRobot(16, -1), Reacher(), task="push", max_steps=5))
+    assert np.isnan(reader.labels["target_position"][0]).all()
+    assert reader.labels["target_position"][1:, 2].tolist() == [1, 2, 3, 4]  # the steps made when the row was seen
+
+
+def test_a_policy_that_talks_cannot_be_recorded(tmp_path):
+    with pytest.raises(InvalidActionError, match="takes poses, and the policy said TextAction"):
+        record(tmp_path / "one", DummyRobot(), Talker(), task="wait")
+    assert not (tmp_path / "one").exists()
+
+
+class Mute(ToyRobot):
+    """Its simulator tells another truth."""
+
+    def labels(self):
+        return {"distance": np.array([self.steps], np.float32)}
+
+
+def test_parts_are_joined_in_the_order_given_and_a_label_that_one_lacks_is_nan(tmp_path):
+    robots = [ToyRobot(16, -1), Mute(16, -1)]
+    parts = [
+        record(tmp_path / f"{seed}", robot, Reacher(), task="reach", seed=seed, max_steps=4)
+        for seed, robot in zip((9, 3), robots, strict=True)
+    ]
+    join(parts, tmp_path / "both", {"why": "a test"})
+    reader = DatasetReader(tmp_path / "both")
+    assert [e.seed for e in reader.episodes] == [9, 3] and reader.collection == {"why": "a test"}
+    assert np.isfinite(reader.labels["target_position"]).all(1).tolist() == [False, True, True, True] + 4 * [False]
+    assert reader.labels["distance"][5:, 0].tolist() == [1, 2, 3] and np.isnan(reader.labels["distance"][:5]).all()
