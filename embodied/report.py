@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from embodied.loop import Cycle, Episode
+from embodied.versions import installed
 
 Z_95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 PACKAGES = (
@@ -47,7 +47,7 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
         "control": _control(cycles, protocol["robot"]["spec"]["control_hz"], len(timed)),
         "safety": _safety(episodes),
         "run": dict(run),
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), "platform": platform.platform(), **installed(PACKAGES)},
     }
 
 
@@ -72,17 +72,6 @@ def wilson_interval(successes: int, episodes: int, z: float = Z_95) -> tuple[flo
     low = 0.0 if successes == 0 else centre - half  # exact at the ends, where rounding would leave 1e-17
     high = 1.0 if successes == episodes else centre + half
     return low, high
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages an outcome may depend on, as far as they are installed here."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def summarise(report: Report) -> str:

@@ -123,11 +123,6 @@ class Scene:
         return np.array(self.data.site_xpos[self._gripper_site])
 
     @property
-    def gripper_rotation(self) -> Array:
-        """Return the rotation (3, 3) of the gripperframe site in the base frame."""
-        return np.array(self.data.site_xmat[self._gripper_site].reshape(3, 3))
-
-    @property
     def time_ns(self) -> int:
         """Return the simulated time since the episode began."""
         return round(float(self.data.time) * 1e9)

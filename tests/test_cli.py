@@ -157,7 +157,7 @@ def test_a_mistake_is_one_line_and_status_2_and_nothing_is_written(arguments, me
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_folder_that_holds_something_is_kept_unless_forced_and_a_report(local, tmp_path, capfd):
+def test_an_output_folder_that_holds_something_is_kept_unless_forced_and_a_report(tmp_path, capfd):
     (tmp_path / "precious.txt").write_text("mine")
     for force in ([], ["--force"]):
         assert main([*ROLLOUT, *force, "--out", str(tmp_path)]) == 2

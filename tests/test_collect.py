@@ -71,7 +71,7 @@ def test_a_sentence_describes_the_next_half_second_unless_it_is_disturbed():
     assert episode.text[disturbed[0] - 4] == ""
 
 
-def test_labels_are_those_of_the_observation_not_of_what_followed(tmp_path):
+def test_labels_are_those_of_the_observation_not_of_what_followed():
     robot = toy_world.make()
     episode = demonstrate(
         robot, toy_world.expert(robot), task="push", seed=1, label_sizes={"target_position": 3, "other": 2}
@@ -101,7 +101,7 @@ def test_failed_episodes_are_dropped_and_reported(tmp_path, capsys):
     assert "seed 2 dropped: RuntimeError: the scene exploded" in capsys.readouterr().out
 
 
-def test_a_stopped_collection_is_refused_then_resumed_to_the_same_dataset(tmp_path, monkeypatch, capsys):
+def test_a_stopped_collection_is_refused_then_resumed_to_the_same_dataset(tmp_path, capsys):
     options = {"size": 16}
     found = probe("toy_world", options, (), 0)
     plan = Plan("toy_world", options, found.spec.tasks, 30, 0, 0.5)

@@ -25,7 +25,6 @@ VERBS = {
     "doctor": "say what this machine can do, what is missing and the command that mends it",
 }
 
-EXIT_OK = 0
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 

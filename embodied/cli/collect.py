@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import sys
@@ -17,6 +16,7 @@ from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.recording.collection import Collection, Plan
 from embodied.recording.workers import probe
+from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied collect --robot envs.so101 --task reach,push --episodes 500 --out datasets/so101
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     began_s = time.monotonic()
     rows = 0 if args.finish else collection.run(args.workers)
     took_s = time.monotonic() - began_s
-    result = collection.assemble({"command": ["embodied", *sys.argv[1:]], "versions": _versions()})
+    versions = {"python": platform.python_version(), **installed(PACKAGES)}
+    result = collection.assemble({"command": ["embodied", *sys.argv[1:]], "versions": versions})
     _report(args.out, result)
     if rows:
         print(f"{rows} rows in {took_s:.0f} s: {rows / took_s:.1f} rows/s with {args.workers} workers")
@@ -92,13 +93,3 @@ def _report(out: Path, result: Mapping[str, Any]) -> None:
         if len(tally["failed"]) > 5:
             print(f"  and {len(tally['failed']) - 5} more, in {out}/meta/collection.json")
     print(f"dataset: {out}")
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found

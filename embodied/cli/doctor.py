@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
@@ -12,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+
+from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied doctor            # exit status 0: a simulation can be run here; 1: something it needs is missing
@@ -111,20 +112,13 @@ def render_error(backend: str) -> str | None:
 
 def _packages(extra: str) -> Finding:
     what, packages = EXTRAS[extra]
-    versions = {package: _version(package) for package in packages}
-    missing = [package for package, version in versions.items() if version is None]
-    present = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
+    versions = installed(packages)
+    missing = [package for package in packages if package not in versions]
+    present = ", ".join(f"{package} {version}" for package, version in versions.items())
     found = "; ".join(filter(None, [present, f"missing {', '.join(missing)}" if missing else ""]))
     wanted = "embodied-runtime" if extra == "core" else f"embodied-runtime[{extra}]"
     mend = f"{sys.executable} -m pip install -c constraints.txt '{wanted}'"
     return Finding(f"{extra}: {what}", found, not missing, extra not in OPTIONAL, mend)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _mend_gl(backend: str) -> str:

@@ -1,4 +1,4 @@
-"""One recorded episode: what was observed, what the teacher would do, and what came of it, row by row."""
+"""One recorded episode: what was observed, what the actor answered, and what came of it, row by row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Episode:
     instruction: str
     frames: Mapping[str, tuple[bytes, ...]]  # camera -> n JPEGs
     state: NDArray[np.float32]  # (n, fields) at the observation
-    action: NDArray[np.float32]  # (n, fields) the teacher's answer to it
+    action: NDArray[np.float32]  # (n, fields) the answer to it, of an expert or a policy
     perturbed: NDArray[np.bool_]  # (n,) whether something else than `action` was executed
     text: tuple[str, ...]  # n text actions, each that of the next half second; "" where there is none
     labels: Mapping[str, NDArray[np.float32]]  # name -> (n, size), NaN where the simulator named none
