@@ -88,15 +88,16 @@ def push(view: View) -> Aim:
     if distance < 0.010:
         return Aim(np.array([*view.tip_m[:2], HOVER_M]), SHUT_RAD)
     heading = to_goal / distance
+    aside = np.array([-heading[1], heading[0]])
     offset = view.cube_m[:2] - fingers
-    behind_m = float(offset @ heading)
-    beside_m = float(offset @ np.array([-heading[1], heading[0]]))
+    behind_m, beside_m = float(offset @ heading), float(offset @ aside)
     lowness = 1 - _ramp(view.tip_m[2], 0.018, 0.045)
-    needed_m = 0.018 + 0.020 * (1 - lowness)
-    error_m = max(0.0, abs(beside_m) - 0.004) + max(0.0, needed_m - behind_m)
-    ready = 1 - _ramp(error_m, 0.0, 0.014)
+    # Once low, much is forgiven: who sees the cube to a few millimetres only must not waver between up and down.
+    needed_m = 0.010 + 0.028 * (1 - lowness)
+    error_m = max(0.0, abs(beside_m) - 0.004 - 0.010 * lowness) + max(0.0, needed_m - behind_m)
+    ready = 1 - _ramp(error_m, 0.0, 0.016)
     start = view.cube_m[:2] - heading * 0.045
-    through = fingers + heading * min(0.02, distance) + 1.5 * beside_m * np.array([-heading[1], heading[0]])
+    through = fingers + heading * min(0.02, distance) + 1.2 * beside_m * aside
     blend = ready * lowness
     xy = (1 - blend) * start + blend * through
     z = 0.014 + (HOVER_M - 0.014) * (1 - ready)
