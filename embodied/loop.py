@@ -73,7 +73,7 @@ def run_episode(
     """
     robot.spec.require_task(task)
     if instruction is not None:
-        check_instruction(instruction)
+        check_instruction(instruction)  # before anything moves
     began_ns = time.monotonic_ns()
     observation = robot.reset(seed, task)
     reset_ns = time.monotonic_ns() - began_ns
@@ -87,11 +87,7 @@ def run_episode(
     steps, reward, success, done = 0, 0.0, False, False
     while not done and steps < max_steps:
         robot.spec.check_observation(observation)
-        began_ns = time.monotonic_ns()
-        chunk = policy.act(replace(observation, instruction=instruction))
-        act_ns = time.monotonic_ns() - began_ns
-        if not chunk:
-            raise InvalidActionError("the policy returned no action")
+        chunk, act_ns = _decide(policy, replace(observation, instruction=instruction))
         step_ns = executed = 0
         for step, took_ns in _carry_out(robot, chunk[: max_steps - steps], observers):
             step_ns += took_ns
@@ -130,6 +126,16 @@ def check_instruction(text: str) -> str:
             f"the instruction has {len(stripped)} characters; at most {MAX_INSTRUCTION_CHARACTERS} are read"
         )
     return stripped
+
+
+def _decide(policy: Policy, observation: Observation) -> tuple[Sequence[Action], int]:
+    """Return what the policy answers, with the nanoseconds it took."""
+    began_ns = time.monotonic_ns()
+    chunk = policy.act(observation)
+    took_ns = time.monotonic_ns() - began_ns
+    if not chunk:
+        raise InvalidActionError("the policy returned no action")
+    return chunk, took_ns
 
 
 def _carry_out(robot: Robot, chunk: Sequence[Action], observers: Sequence[Observer]) -> Iterator[tuple[Step, int]]:

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from embodied.bridge.address import GRPC_OPTIONS, Address
+from embodied.bridge.address import GRPC_OPTIONS, PROTOCOL, Address
 from embodied.errors import ProtocolError
 
 _MEANINGS = {
@@ -49,6 +49,13 @@ class Peer:
             return call(request, timeout=timeout_s, wait_for_ready=patient)
         except grpc.RpcError as error:
             raise self.failure(error) from error
+
+    def describe(self, request: Message, timeout_s: float) -> Any:  # noqa: ANN401  as ask
+        """Return what the far side says it is, once it has started; raise ProtocolError if its protocol is another."""
+        described = self.ask("Describe", request, timeout_s, patient=True)
+        if described.protocol != PROTOCOL:
+            raise ProtocolError(f"{self.address} speaks version {described.protocol} of the protocol, we {PROTOCOL}")
+        return described
 
     def stream(self, method: str, requests: Iterator[bytes]) -> Iterator[bytes]:
         """Begin a stream of bytes both ways."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from embodied.bridge.address import PROTOCOL
 from embodied.bridge.codec import decode_actions, decode_spec, encode_observation, encode_spec, require_text
 from embodied.bridge.envelope import pack, parse
 from embodied.bridge.lockstep import LockStep, Peer
@@ -38,9 +37,7 @@ class RemotePolicy:
         self._closed = False
         self._work_ms = 0.0
         try:
-            described = self._peer.ask("Describe", pb.DescribePolicyRequest(), connect_timeout_s, patient=True)
-            if described.protocol != PROTOCOL:
-                raise ProtocolError(f"{address} speaks version {described.protocol} of the protocol, we {PROTOCOL}")
+            described = self._peer.describe(pb.DescribePolicyRequest(), connect_timeout_s)
             spec = decode_spec(described.spec) if described.HasField("spec") else None
             self._description = PolicyDescription(described.name, spec, described.chunk)
         except BaseException:

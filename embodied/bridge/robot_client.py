@@ -30,9 +30,7 @@ class RemoteRobot:
         self._control: LockStep | None = None
         self._closed = False
         try:
-            described = self._peer.ask("Describe", pb.DescribeRobotRequest(), connect_timeout_s, patient=True)
-            if described.protocol != PROTOCOL:
-                raise ProtocolError(f"{address} speaks version {described.protocol} of the protocol, we {PROTOCOL}")
+            described = self._peer.describe(pb.DescribeRobotRequest(), connect_timeout_s)
             self._spec = decode_spec(described.spec)
         except BaseException:
             self._peer.close()
