@@ -98,7 +98,10 @@ def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Checkpoin
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
-        raise CheckpointError(path, f"{WEIGHTS} does not fit {CONFIG} ({str(error).splitlines()[0]})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(path, f"{WEIGHTS} does not fit {CONFIG} ({reason})") from error
+    if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+        raise CheckpointError(path, f"{WEIGHTS} has numbers that are not finite in {broken[:3]}")
     return Checkpoint(model.to(dtype).eval(), vocabulary, words, trained)
 
 

@@ -14,6 +14,7 @@ from policies.model import Answers
 from policies.values import BINS, decode_values, ranges
 
 SPREAD_BINS = 3.0  # deviation of the target's Gaussian (HL-Gauss, Farebrother et al. 2024)
+NEAR_BINS = 15
 DISTANCE_WEIGHT = 20.0  # a mean off by 5 % of the range weighs as much as one nat
 
 
@@ -47,6 +48,16 @@ def compute_losses(plan: Plan, answers: Answers, sequences: Sequences) -> Losses
 def mean_bins(logits: Tensor) -> Tensor:
     """Return the mean bin, float (...), of each distribution (..., 1000)."""
     return logits.softmax(-1) @ torch.arange(BINS, dtype=logits.dtype)
+
+
+def likely_bins(logits: Tensor) -> Tensor:
+    """Return the mean bin, float (...), around the likeliest one of each distribution (..., 1000).
+
+    Where two answers are likely, as to push on or to begin anew, their mean would be neither.
+    """
+    bins = torch.arange(BINS, device=logits.device)
+    near = (bins - logits.argmax(-1, keepdim=True)).abs() <= NEAR_BINS
+    return mean_bins(logits.masked_fill(~near, float("-inf")))
 
 
 def _value_loss(logits: Tensor, targets: Tensor) -> Tensor:

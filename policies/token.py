@@ -18,7 +18,7 @@ from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.grammar import SkillTree, parse, write_pose
 from policies.hold import HoldPolicy
 from policies.layout import lay_out
-from policies.losses import mean_bins
+from policies.losses import likely_bins, mean_bins
 from policies.model import Answers
 from policies.values import decode_values, ranges
 from policies.vocabulary import EOS, TEXT
@@ -135,7 +135,7 @@ class TokenPolicy:
             self.labels[label.name] = decode_values(row[: len(label.fields)], low, high)
 
     def _point(self, answers: Answers) -> list[int]:
-        return write_pose(mean_bins(answers.pose[0]).round().long().numpy())
+        return write_pose(likely_bins(answers.pose[0]).round().long().numpy())
 
     def _spell(self, answers: Answers) -> list[int]:
         tree, model = SkillTree(self._spec.skills, self.checkpoint.vocabulary), self.checkpoint.model
