@@ -114,7 +114,7 @@ def run_episode(
 
 
 def check_instruction(text: str) -> str:
-    """Return the instruction without surrounding blanks; raise InvalidInstructionError if it is empty or too long.
+    """Return the instruction without surrounding blanks; raise InvalidInstructionError if empty, too long or no text.
 
     Whether the words can be read is for the policy to say.
     """
@@ -125,6 +125,8 @@ def check_instruction(text: str) -> str:
         raise InvalidInstructionError(
             f"the instruction has {len(stripped)} characters; at most {MAX_INSTRUCTION_CHARACTERS} are read"
         )
+    if any("\ud800" <= character <= "\udfff" for character in stripped):  # of bytes that were not UTF-8
+        raise InvalidInstructionError(f"the instruction is not text: it has half a character in {stripped!r}")
     return stripped
 
 

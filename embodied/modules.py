@@ -8,12 +8,13 @@ import importlib
 import importlib.util
 import inspect
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.types import Policy, Robot
@@ -26,6 +27,10 @@ Options = Mapping[str, Any]
 
 class ModuleUnusableError(EmbodiedError):
     """A module that is there but cannot be used: something it needs is missing, or it offers no make()."""
+
+
+class InvalidOptionError(EmbodiedError):
+    """An option of a type that the module's make() does not take."""
 
 
 def is_address(name: str) -> bool:
@@ -45,7 +50,10 @@ def open_robot(name: str, options: Options) -> Robot:
         _refuse_options(name, options)
         return RemoteRobot(name)
     make = load_function("robot", name, "make", ROBOT_PACKAGES)
-    return cast(Robot, make(**check_options(name, make, options)))
+    robot = make(**check_options(name, make, options))
+    if not isinstance(robot, Robot):
+        raise ModuleUnusableError(f"{name} makes a {type(robot).__name__}, which is no robot: {_lacks(robot, Robot)}")
+    return robot
 
 
 def open_expert(name: str, robot: Robot) -> Policy:
@@ -71,6 +79,8 @@ def open_policy(name: str, checkpoint: Path | None, options: Options) -> OpenPol
 
         _refuse_options(name, options if checkpoint is None else {**options, "checkpoint": checkpoint})
         return OpenPolicy(RemotePolicy(name), None, {})
+    if checkpoint is not None and not checkpoint.exists():  # told before the seconds that importing torch takes
+        raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
     make = load_function("policy", name, "make", POLICY_PACKAGES)
     options = check_options(name, make, options, reserved={"checkpoint"})
     defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
@@ -80,11 +90,12 @@ def open_policy(name: str, checkpoint: Path | None, options: Options) -> OpenPol
         if shipped is inspect.Parameter.empty:
             raise ModuleUnusableError(f"{name} needs --checkpoint DIR")
         checkpoint = shipped if isinstance(shipped, Path) else None
-    if checkpoint is None:
-        return OpenPolicy(make(**options), None, {**plain, **options})
-    if not checkpoint.exists():
-        raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
-    return OpenPolicy(make(checkpoint, **options), checkpoint, {**plain, **options})
+    policy = make(**options) if checkpoint is None else make(checkpoint, **options)
+    if not isinstance(policy, Policy):
+        raise ModuleUnusableError(
+            f"{name} makes a {type(policy).__name__}, which is no policy: {_lacks(policy, Policy)}"
+        )
+    return OpenPolicy(policy, checkpoint, {**plain, **options})
 
 
 def load_function(kind: str, name: str, function: str, packages: Sequence[str]) -> Callable[..., Any]:
@@ -106,14 +117,19 @@ def choices(packages: Sequence[str], function: str = "make") -> list[str]:
 
 
 def check_options(name: str, make: Callable[..., Any], options: Options, *, reserved: Iterable[str] = ()) -> Options:
-    """Return options if make takes them all; raise UnknownNameError, with those it takes, otherwise."""
+    """Return options if make takes them all and each is of the type it declares.
+
+    Raise UnknownNameError, with the options there are, or InvalidOptionError, with the type that one takes.
+    """
     parameters = inspect.signature(make).parameters.values()
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        return options
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     names = [p.name for p in parameters if p.name not in set(reserved)]
-    for option in options:
-        if option not in names:
+    hints = _hints(make)
+    for option, value in options.items():
+        if option not in names and not takes_any:
             raise UnknownNameError("option", option, name, names)
+        if not _fits(value, hint := hints.get(option, Any)):
+            raise InvalidOptionError(f"option {option!r} of {name} takes {_words(hint)}, got {value!r}")
     return options
 
 
@@ -156,6 +172,36 @@ def _load(kind: str, name: str, packages: Sequence[str]) -> ModuleType:
                 f"{name} needs {error.name!r}, which is not installed here; embodied doctor names the command"
             ) from error
         raise UnknownNameError(f"{kind} module", name, "this installation", choices(packages)) from error
+    except Exception as error:  # a module runs what it likes when it is imported
+        raise ModuleUnusableError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(make)
+    except NameError:  # a name imported for type checkers alone
+        return {}
+
+
+def _lacks(made: object, role: type) -> str:
+    return f"it lacks {[m for m in sorted(vars(role)) if not (m.startswith('_') or hasattr(made, m))]}"
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401  any annotation
+    """Say whether a value read from JSON is of an annotated type; what JSON cannot spell is for make to judge."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool) and math.isfinite(value)
+    return hint not in (bool, str, NoneType) or isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:  # noqa: ANN401  any annotation
+    if get_origin(hint) is Literal:
+        return f"one of {list(get_args(hint))}"
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _defines(path: Path, function: str) -> bool:

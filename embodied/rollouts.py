@@ -181,7 +181,7 @@ def _work(pipe: Connection, setup: Setup, threads: int) -> None:
             for job in _jobs(pipe):
                 pipe.send(_run(job, setup, robot, opened.policy, ending))
     except Exception as error:
-        users_mistake = isinstance(error, EmbodiedError)
+        users_mistake = isinstance(error, EmbodiedError | OSError)  # OSError: a disk that is full or read-only
         with contextlib.suppress(ConnectionError):  # the parent may be gone
             pipe.send(_Failure(str(error) if users_mistake else traceback.format_exc(), users_mistake))
 

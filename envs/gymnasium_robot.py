@@ -55,6 +55,8 @@ def make(
     rate = control_hz or env.metadata.get("render_fps")
     if not rate:
         raise UnfitEnvironmentError(f"{id} does not say how fast it runs: give control_hz")
+    if rate < 0 or (bound is not None and bound <= 0):
+        raise UnfitEnvironmentError(f"control_hz and bound are above 0, got {rate} and {bound}")
     return GymnasiumRobot(env, id=id, control_hz=float(rate), bound=bound, instruction=instruction or f"solve {id}")
 
 
@@ -74,7 +76,10 @@ class GymnasiumRobot:
         cameras = [_camera(key, s.shape or ()) for key, s in self._parts.items() if _is_image(s)]
         if self._rendered:
             env.reset(seed=0)
-            cameras.append(_camera(RENDERED, self._render().shape))
+            try:
+                cameras.append(_camera(RENDERED, self._render().shape))
+            except gymnasium.error.Error as error:
+                raise UnfitEnvironmentError(f"{id} cannot be rendered: {error}") from error
         self._spec = RobotSpec(
             name=id,
             control_hz=control_hz,

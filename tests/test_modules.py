@@ -6,10 +6,13 @@ import pytest
 
 from embodied.errors import UnknownNameError
 from embodied.modules import (
+    InvalidOptionError,
     ModuleUnusableError,
+    check_options,
     checkpoint_sha256,
     choices,
     is_address,
+    load_function,
     open_expert,
     open_policy,
     open_robot,
@@ -30,6 +33,9 @@ def module(tmp_path, monkeypatch):
         return written[-1]
 
     return write
+
+
+POLICY = "class P:\n    def reset(self, instruction, spec): ...\n    def act(self, observation): ...\n"
 
 
 def test_a_colon_makes_an_address():
@@ -68,13 +74,56 @@ def test_a_module_that_lacks_what_it_imports_names_it(module):
         open_robot(name, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def make(:\n", "SyntaxError: invalid syntax"),
+        ("raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+        ("from numpy import nothing_such\n", "cannot import name 'nothing_such'"),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported_says_how(module, text, said):
+    with pytest.raises(ModuleUnusableError, match=f"cannot be imported: .*{said}"):
+        open_robot(module(text), {})
+
+
+def test_what_is_made_must_be_what_is_asked_for():
+    with pytest.raises(ModuleUnusableError, match=r"makes a HoldPolicy, which is no robot: it lacks \['close', 'spec'"):
+        open_robot("policies.hold", {})
+    with pytest.raises(ModuleUnusableError, match=r"makes a ToyRobot, which is no policy: it lacks \['act'\]"):
+        open_policy("tests.toy_world", None, {})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "fits", "unfit"),
+    [
+        ("int", [3], ["3", 3.5, True, None]),
+        ("float", [3, 0.5], ["x", float("nan"), False]),
+        ("float | None", [None, 0.5], ["x"]),
+        ("bool", [True], [1, "yes"]),
+        ("str", ["x"], [3]),
+        ("Literal['pose', 'text']", ["pose"], ["pos", 3]),
+        ("list[int]", [[1], "for make to judge"], []),
+        ("OnlyForTypeCheckers", ["for make to judge"], []),
+    ],
+)
+def test_an_option_is_of_the_type_that_make_declares(module, annotation, fits, unfit):
+    name = module(f"from __future__ import annotations\nfrom typing import Literal\ndef make(x: {annotation}): ...\n")
+    make = load_function("robot", name, "make", ())
+    for value in fits:
+        assert check_options(name, make, {"x": value}) == {"x": value}
+    for value in unfit:
+        with pytest.raises(InvalidOptionError, match=f"option 'x' of {name} takes .*, got"):
+            check_options(name, make, {"x": value})
+
+
 def test_an_unknown_option_is_refused_with_those_there_are():
     with pytest.raises(UnknownNameError, match=r"no option 'sise'; tests\.toy_world has \['bad_seed', 'size'\]"):
         open_robot("tests.toy_world", {"sise": 24})
 
 
 def test_a_checkpoint_that_is_needed_or_missing_is_named(module, tmp_path):
-    name = module("def make(checkpoint, *, horizon=6): return (checkpoint, horizon)\n")
+    name = module(f"{POLICY}def make(checkpoint, *, horizon=6): return P()\n")
     with pytest.raises(ModuleUnusableError, match="needs --checkpoint DIR"):
         open_policy(name, None, {})
     with pytest.raises(ModuleUnusableError, match="no checkpoint at /no/such"):
@@ -82,11 +131,11 @@ def test_a_checkpoint_that_is_needed_or_missing_is_named(module, tmp_path):
     with pytest.raises(UnknownNameError, match=r"has \['horizon'\]"):
         open_policy(name, tmp_path, {"checkpoint": "x"})
     opened = open_policy(name, tmp_path, {})
-    assert (opened.policy, opened.checkpoint, opened.options) == ((tmp_path, 6), tmp_path, {"horizon": 6})
+    assert (opened.checkpoint, opened.options) == (tmp_path, {"horizon": 6})
 
 
 def test_a_policys_shipped_checkpoint_is_known_to_the_report(module, tmp_path):
-    name = module(f"from pathlib import Path\ndef make(checkpoint=Path({str(tmp_path)!r})): return checkpoint\n")
+    name = module(f"from pathlib import Path\n{POLICY}def make(checkpoint=Path({str(tmp_path)!r})): return P()\n")
     assert open_policy(name, None, {}).checkpoint == tmp_path
 
 

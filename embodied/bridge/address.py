@@ -65,7 +65,7 @@ class Address:
         if not self.is_local:
             raise EmbodiedError(
                 f"{self} can be reached from other machines, and nothing on this wire is encrypted or checked yet; "
-                "serve on 127.0.0.1 or unix:/path, or say that it is to be insecure"
+                "serve on 127.0.0.1 or unix:/path, or say --insecure (insecure=True)"
             )
 
     def require_free(self) -> None:

@@ -18,13 +18,15 @@ def positive_int(text: str) -> int:
 
 
 def natural_int(text: str) -> int:
-    """Read a whole number from 0 up."""
+    """Read a whole number from 0 up that fits the wire's 64 bits."""
     try:
         number = int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from error
     if number < 0:
         raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
+    if number >= 2**63:
+        raise argparse.ArgumentTypeError(f"must fit 64 bits, got {text}")
     return number
 
 

@@ -56,4 +56,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise EmbodiedError(f"{path} is not JSON: {error}") from error
     if not (isinstance(report, dict) and {"protocol", "tasks"} <= report.keys()):
         raise EmbodiedError(f"{path} is no report: it has no 'protocol' and 'tasks'")
+    if not isinstance(report["tasks"], dict) or not all(map(_is_result, report["tasks"].values())):
+        raise EmbodiedError(f"{path} is no report: a task of it has no 'seeds' with as many 'outcomes'")
     return report
+
+
+def _is_result(task: Any) -> bool:  # noqa: ANN401  any JSON
+    lists = [task.get(name) for name in ("seeds", "outcomes")] if isinstance(task, dict) else [None]
+    return all(isinstance(one, list) and one for one in lists) and len(lists[0]) == len(lists[1])

@@ -163,6 +163,8 @@ def _check_directory(path: Path, resume: bool) -> None:
     if (path / STAGING).exists():
         if not resume:
             raise layout.DatasetError(path, "holds an unfinished collection; add --resume, or choose another --out")
+    elif resume:
+        raise layout.DatasetError(path, "holds no unfinished collection to go on with")
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise layout.DatasetError(path, "is not an empty folder; choose another --out")
 

@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 
-from embodied.errors import UnknownNameError
+from embodied.errors import EmbodiedError
 from embodied.types import Action, Camera, Frame, Observation, Policy, RobotSpec, Step
 
 VIEW_HEIGHT_PX = 384
@@ -86,9 +86,9 @@ class VideoRecorder:
 
 
 def choose_cameras(spec: RobotSpec, names: Sequence[str]) -> tuple[Camera, ...]:
-    """Return the named cameras, or all if none is named; raise UnknownNameError with the valid names."""
+    """Return the named cameras, or all if none is named; raise EmbodiedError with the valid names."""
     if not spec.cameras:
-        raise UnknownNameError("camera", "to draw", spec.name, ())
+        raise EmbodiedError(f"{spec.name} has no camera, so there is no video to make: say --videos 0")
     return tuple(spec.camera(name) for name in names) or spec.cameras
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
+from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_robot
 from embodied.recording.demonstration import Labelled, demonstrate
 from embodied.recording.episode import Episode
@@ -51,7 +52,8 @@ class Probe:
 def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Probe:
     """Open the robot and its expert, take a step of each task, and return what was found.
 
-    No tasks means all that the robot has. Raises UnknownNameError for a module, option or task that does not exist.
+    No tasks means all that the robot has. Raises UnknownNameError for a module, option or task that does not exist, and
+    InvalidObservationError for a robot whose frames or state are not what it declares.
     """
     robot = open_robot(robot_module, options)
     try:
@@ -61,6 +63,9 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
         sizes: dict[str, int] = {}
         for task in tasks or robot.spec.tasks:
             observation = robot.reset(seed, task)
+            robot.spec.check_observation(observation)
+            if missing := [c.name for c in robot.spec.cameras if c.name not in observation.frames]:
+                raise InvalidObservationError(f"{robot.spec.name} sent no frame of {missing}; nothing can be recorded")
             expert.reset(observation.instruction, robot.spec)
             before = robot.labels() if isinstance(robot, Labelled) else {}
             after = robot.step(expert.act(observation)[0]).labels
