@@ -28,7 +28,7 @@ OLD_WEIGHT = 0.5  # of a prediction, for each answer that came after it
 
 
 def make(
-    checkpoint: Path = SHIPPED, *, horizon: int = 6, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
+    checkpoint: Path = SHIPPED, *, horizon: int = 3, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
 ) -> TokenPolicy:
     """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again."""
     return TokenPolicy(load_checkpoint(Path(checkpoint)), horizon=horizon, mode=mode, ensemble=ensemble)
@@ -38,7 +38,7 @@ class TokenPolicy:
     """A trained model as a Policy: poses a chunk at a time, ensembled over time, or one text action."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, horizon: int = 6, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
+        self, checkpoint: Checkpoint, *, horizon: int = 3, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
     ) -> None:
         plan = checkpoint.plan
         if not isinstance(horizon, int) or not 1 <= horizon <= plan.chunk:
