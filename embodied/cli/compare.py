@@ -62,5 +62,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_result(task: Any) -> bool:  # noqa: ANN401  any JSON
-    lists = [task.get(name) for name in ("seeds", "outcomes")] if isinstance(task, dict) else [None]
-    return all(isinstance(one, list) and one for one in lists) and len(lists[0]) == len(lists[1])
+    seeds, outcomes = (task.get("seeds"), task.get("outcomes")) if isinstance(task, dict) else (None, None)
+    return isinstance(seeds, list) and isinstance(outcomes, list) and 0 < len(seeds) == len(outcomes)

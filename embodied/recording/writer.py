@@ -151,7 +151,10 @@ def write_table(path: Path, table: pa.Table, *, image_columns: int = 0) -> None:
     images = table.schema.names[:image_columns]
     plain = [name for name in table.schema.names if name not in images]
     compression = dict.fromkeys(plain, "snappy") | {f"{n}.{leaf}": "none" for n in images for leaf in ("bytes", "path")}
-    pq.write_table(table, partial, compression=compression, use_dictionary=False, write_statistics=plain)
+    try:
+        pq.write_table(table, partial, compression=compression, use_dictionary=False, write_statistics=plain)
+    except OSError as error:  # Arrow's own words name no file
+        raise layout.DatasetError(path, f"cannot be written: {error}") from error
     os.replace(partial, path)
 
 
