@@ -54,14 +54,17 @@ class Examples:
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Make the batch of the given rows."""
         reader, plan = self._reader, self._plan
-        steps = np.minimum(rows[:, None] + np.arange(plan.chunk), self._stop[rows, None] - 1)
+        ahead = rows[:, None] + np.arange(plan.chunk)
+        steps = np.minimum(ahead, self._stop[rows, None] - 1)
+        # Past the end nothing is known: taught to stay there, a policy stops just short of the goal.
+        within = ahead == steps
         sequences = lay_out(
             plan,
             instruction=[self._instructions[reader.task_index[row]] for row in rows],
             state=reader.state[rows],
             labels={name: values[rows] for name, values in reader.labels.items()},
             chunk=reader.action[steps],
-            supervised=self._noise[steps] == self._noise[rows, None],
+            supervised=within & (self._noise[steps] == self._noise[rows, None]),
             text=[self._texts[row] for row in rows],
         )
         frames = [
