@@ -67,7 +67,9 @@ def _value_loss(logits: Tensor, targets: Tensor) -> Tensor:
     near = (bins[..., None] + _OFFSETS).clamp(0, BINS - 1)
     entropy = -(log_likely.gather(-1, near) @ _WEIGHTS)
     distance = (log_likely.exp() @ _CENTRES - bins).abs() / BINS
-    return ((entropy + DISTANCE_WEIGHT * distance) * asked).sum() / asked.sum().clamp(min=1.0)
+    loss, asked = ((entropy + DISTANCE_WEIGHT * distance) * asked).flatten(1).sum(1), asked.flatten(1).sum(1)
+    # A mean of each example's mean: one of which a single step is known weighs as much as one of a whole chunk.
+    return (loss / asked.clamp(min=1.0)).sum() / (asked > 0).sum().clamp(min=1)
 
 
 def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:

@@ -8,18 +8,21 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embodied.cli.arguments import add_robot_options, natural_int, positive_int
+from embodied.cli.arguments import add_checkpoint, add_robot_options, natural_int, positive_int
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
+from embodied.modules import open_policy
 from embodied.recording.collection import Collection, Plan
 from embodied.recording.workers import probe
 from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied collect --robot envs.so101 --task reach,push --episodes 500 --out datasets/so101
+  embodied collect --robot envs.so101 --task push --episodes 200 --seed 20000 --driver policies.token --out data/more
 
 A killed collection keeps what it finished: the same command with --resume goes on, with --finish ends it there.
 Half of the episodes are disturbed by bursts of wrong actions; the actions recorded are always the expert's own answer.
@@ -50,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="W", help="processes (default: one a core)"
     )
     add("--perturb", type=float, default=0.5, metavar="P", help="share of episodes that are disturbed (default 0.5)")
+    add("--driver", metavar="MODULE", help="a policy that acts until the expert takes over, to learn from its mistakes")
+    add_checkpoint(parser)
     add_robot_options(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on with the unfinished collection in DIR")
@@ -63,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
     names = () if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
     found = probe(args.robot, options, names, args.seed)
     plan = Plan(args.robot, options, names or found.spec.tasks, args.episodes, args.seed, args.perturb)
+    if args.driver is not None:
+        plan = replace(plan, driver=args.driver, checkpoint=args.checkpoint)
+        open_policy(args.driver, args.checkpoint, {})  # a bad checkpoint is told now, not once a worker
     collection = Collection(args.out, plan, found, resume=args.resume or args.finish)
     began_s = time.monotonic()
     rows = 0 if args.finish else collection.run(args.workers)

@@ -36,10 +36,15 @@ class Plan:
     episodes: int  # seeds attempted a task; those that fail are dropped
     seed: int
     perturb: float
+    driver: str | None = None
+    checkpoint: Path | None = None
 
     def fixed(self) -> dict[str, Any]:
         """Return what may not change on the way."""
-        return {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
+        fixed = {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
+        if self.driver is not None:
+            fixed["driver"] = [self.driver, self.checkpoint.name if self.checkpoint else None]
+        return fixed
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ class Collection:
         unfinished = sorted((p for p in self.parts if not p.finished), key=lambda p: p.seeds.start)  # tasks in turn
         part_of: dict[Job, Part] = {(part.task, seed): part for part in unfinished for seed in part.seeds}
         results: dict[Part, list[Episode | Failure]] = defaultdict(list)
-        setup = Setup(self._plan.robot, self._plan.options, self._plan.perturb, self._probe.label_sizes)
+        plan, sizes = self._plan, self._probe.label_sizes
+        setup = Setup(plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint)
         total = sum(len(part.seeds) for part in self.parts)
         rows = failed = 0
         with tqdm(total=total, initial=total - len(part_of), unit="episode", smoothing=0.05) as progress:

@@ -1,7 +1,8 @@
-"""One demonstration: an expert acts, bursts of disturbance push it off its path, and its clean answer is recorded.
+"""One demonstration: an expert acts, something pushes it off its path, and its clean answer is recorded.
 
-Disturbed execution with clean labels teaches recovery (DART, Laskey et al. 2017; the bursts rather than white noise,
-since an error that lasts a few periods is what a learned policy makes).
+Bursts of disturbance with clean labels teach recovery (DART, Laskey et al. 2017; bursts rather than white noise, since
+an error that lasts a few periods is what a learned policy makes). A policy that drives until the expert takes over
+teaches the way out of wherever that policy ends up (after DAgger, Ross et al. 2011).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from embodied.errors import InvalidActionError
 from embodied.loop import MAX_STEPS
 from embodied.recording.episode import Episode, EpisodeRecorder
-from embodied.types import Action, Policy, PoseAction, Robot, RobotSpec, Vector
+from embodied.types import Action, Observation, Policy, PoseAction, Robot, RobotSpec, Vector
 
 BURSTS = (1, 3)  # in a perturbed episode, both ends included
 BURST_STEPS = (2, 6)
@@ -24,6 +25,7 @@ GAP_STEPS = (3, 20)  # before each burst
 OFFSET_SCALE = 0.02  # standard deviation as a share of the field's range: 0.08 rad for a joint of the SO-101
 SLIP_PROBABILITY = 0.2
 SLIP = 0.4  # share of the gripper's range
+TAKEOVER_STEPS = (5, 60)  # the expert takes over from a driving policy somewhere in between
 TEXT_SPAN_S = 0.5
 
 
@@ -69,6 +71,23 @@ class Disturbance:
         return executed
 
 
+class Driver:
+    """A policy at the wheel until the expert takes over, at a step drawn once, from the seed."""
+
+    def __init__(self, policy: Policy, instruction: str, spec: RobotSpec, rng: np.random.Generator) -> None:
+        policy.reset(instruction, spec)
+        self._policy = policy
+        self._takeover = int(rng.integers(*TAKEOVER_STEPS))
+        self._chunk: list[Action] = []
+
+    def apply(self, step: int, observation: Observation, action: Vector) -> Vector:
+        """Return what to execute at a step: the policy's own answer, and action itself after the takeover."""
+        if step >= self._takeover:
+            return action
+        self._chunk = self._chunk or list(self._policy.act(observation))
+        return _pose(self._chunk.pop(0))
+
+
 def demonstrate(
     robot: Robot,
     expert: Policy,
@@ -76,9 +95,12 @@ def demonstrate(
     task: str,
     seed: int,
     perturb: float = 0.0,
+    driver: Policy | None = None,
     label_sizes: Mapping[str, int] | None = None,
 ) -> Episode:
     """Record one episode of the expert to its end; perturb is the probability that bursts disturb it.
+
+    A driver acts in the expert's place until a takeover; what it executes is a disturbance too.
 
     The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
     """
@@ -87,10 +109,12 @@ def demonstrate(
     expert.reset(observation.instruction, robot.spec)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
     disturbance = Disturbance(robot.spec, rng) if rng.random() < perturb else None
+    driving = Driver(driver, observation.instruction, robot.spec, rng) if driver else None
     recorder = EpisodeRecorder(task, seed, observation.instruction)
     for index in range(MAX_STEPS):
         clean = _pose(expert.act(observation)[0])
-        executed = disturbance.apply(index, clean) if disturbance else clean
+        executed = driving.apply(index, observation, clean) if driving else clean
+        executed = disturbance.apply(index, executed) if disturbance else executed
         step = robot.step(PoseAction(executed))
         recorder.add(observation, clean, step, labels=labels, perturbed=not np.array_equal(executed, clean))
         observation, labels = step.observation, step.labels

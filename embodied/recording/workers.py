@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from embodied.errors import InvalidObservationError
-from embodied.modules import open_expert, open_robot
+from embodied.modules import open_expert, open_policy, open_robot
 from embodied.recording.demonstration import Labelled, demonstrate
 from embodied.recording.episode import Episode
 from embodied.types import Policy, Robot, RobotSpec
@@ -27,6 +28,8 @@ class Setup:
     options: Mapping[str, Any]
     perturb: float
     label_sizes: Mapping[str, int]
+    driver: str | None = None  # a policy's module, which acts until the expert takes over
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
 def record(setup: Setup, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Episode | Failure]]:
     """Yield every job's episode or failure as it comes, in no order; what a job gives does not depend on the others."""
     # Mesa draws with a thread a core unless told otherwise, which loses to one simulator a core.
-    os.environ.setdefault("LP_NUM_THREADS", "1")
+    for library in ("LP", "OMP"):  # and so does torch, of a policy that drives
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")  # a fork would share the parent's GL context
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(setup,)) as pool:
         waiting = {pool.submit(_record_one, job): job for job in jobs}
@@ -96,6 +100,9 @@ class _Worker:
         self.setup = setup
         self.robot: Robot = open_robot(setup.robot, setup.options)
         self.expert: Policy = open_expert(setup.robot, self.robot)
+        self.driver: Policy | None = None
+        if setup.driver is not None:
+            self.driver = open_policy(setup.driver, setup.checkpoint, {}).policy
 
 
 _worker: _Worker | None = None
@@ -127,6 +134,7 @@ def _record_one(job: Job) -> Episode | Failure:
             task=task,
             seed=seed,
             perturb=setup.perturb,
+            driver=_worker.driver,
             label_sizes=setup.label_sizes,
         )
     except Exception as error:  # one bad seed must not lose the hours before it; it is reported by name
