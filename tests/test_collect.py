@@ -12,6 +12,7 @@ from embodied.recording.demonstration import Disturbance, demonstrate
 from embodied.recording.format import DatasetError
 from embodied.recording.reader import DatasetReader
 from embodied.recording.workers import probe
+from policies.hold import HoldPolicy
 
 
 def collect(out, *extra, episodes=12):
@@ -33,6 +34,25 @@ def test_rows_hold_the_experts_clean_answer_whatever_was_executed():
     assert episode.perturbed.any()
     assert not episode.perturbed.all()
     assert (episode.action == episode.action[0]).all()
+
+
+def test_a_driver_acts_until_the_expert_takes_over_and_the_experts_answers_are_recorded():
+    robot = toy_world.make()
+    episode = demonstrate(robot, toy_world.expert(robot), task="reach", seed=3, driver=HoldPolicy())
+    takeover = int(np.argmin(episode.perturbed))
+    assert 5 <= takeover < len(episode)
+    assert episode.perturbed[:takeover].all() and not episode.perturbed[takeover:].any()
+    assert (episode.state[: takeover + 1] == episode.state[0]).all()  # it held
+    assert (episode.action == episode.action[0]).all() and episode.succeeded
+
+
+def test_a_driver_is_named_in_the_collection_and_a_bad_one_is_refused_at_once(tmp_path, capsys):
+    assert collect(tmp_path / "a", "--driver", "policies.hold", "--seed", "8", episodes=4) == 0
+    content = json.loads((tmp_path / "a" / "meta" / "collection.json").read_text())
+    assert content["driver"] == ["policies.hold", None]
+    assert collect(tmp_path / "b", "--driver", "policies.hald") == 2
+    assert "policies.hold" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_undisturbed_episode_has_no_perturbed_rows():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from embodied.types import Camera
 from policies.layout import UNSUPERVISED, Plan, Sequences, lay_out
-from policies.losses import Losses, compute_losses, mean_bins
+from policies.losses import Losses, compute_losses, likely_bins, mean_bins
 from policies.model import Answers
 from policies.vocabulary import FIRST_TEXT
 from tests.tiny_policy import PLAN
@@ -75,6 +75,25 @@ def test_unsupervised_slots_have_no_gradient(name: str) -> None:
     gradient = getattr(answers, name).grad
     asked = torch.from_numpy(getattr(sequences, f"{name}_targets") != UNSUPERVISED)
     assert (gradient[~asked] == 0).all() and (gradient[asked].abs().sum(-1) > 0).all()
+
+
+def test_an_example_of_one_known_step_weighs_as_much_as_one_of_a_whole_chunk() -> None:
+    one, whole = supervise(steps=1), supervise(steps=PLAN.chunk)
+    targets = np.concatenate([one.pose_targets, whole.pose_targets])
+    twice = {name: np.concatenate([getattr(one, name)] * 2) for name in vars(one)}
+    both = replace(one, **{**twice, "pose_targets": targets})
+    answers = answer(one)
+    alone = [float(losses(sequences, answers).pose.detach()) for sequences in (one, whole)]
+    doubled = {name: torch.cat([getattr(answers, name)] * 2) for name in ("locate", "pose", "text", "visible")}
+    together = losses(both, replace(answers, **doubled, looked=[torch.cat([answers.looked[0]] * 2)]))
+    assert float(together.pose.detach()) == pytest.approx(sum(alone) / 2, rel=1e-5)
+
+
+def test_likely_bins_choose_one_of_two_answers_where_their_mean_is_neither() -> None:
+    logits = torch.zeros(1000)
+    logits[200], logits[800] = 20.0, 19.5
+    assert 200 <= float(likely_bins(logits)) < 201
+    assert 300 < float(mean_bins(logits)) < 700
 
 
 def test_text_is_learnt_up_to_its_end_and_no_further() -> None:
