@@ -41,7 +41,7 @@ def _parse_pose(body: NDArray[np.int64], spec: RobotSpec, chunk: int) -> list[Po
     if len(body) != chunk * len(spec.action) or (bins < 0).any() or (bins >= BINS).any():
         return None
     poses = decode_values(bins.reshape(chunk, len(spec.action)), *ranges(spec.action))
-    return [PoseAction(pose) for pose in poses]
+    return [PoseAction(pose.astype(np.float32)) for pose in poses]
 
 
 class SkillTree:

@@ -85,7 +85,7 @@ def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
     for token, slot in enumerate(slots):
         bins = sequences.locate_targets[:, slot, :4]
         known = torch.from_numpy((bins != UNSUPERVISED).all(-1).astype("float32"))
-        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields)))
+        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields))).float()
         inside = looked[:, token] @ _cells(boxes, rows, columns)[..., None]
         surprise = -(inside.squeeze(-1) + 1e-6).log().mean(-1)
         losses.append((surprise * known).sum() / known.sum().clamp(min=1.0))

@@ -132,7 +132,7 @@ class TokenPolicy:
         bins = mean_bins(answers.locate[0]).numpy()
         for label, row in zip(self.checkpoint.plan.labels, bins, strict=True):
             low, high = ranges(label.fields)
-            self.labels[label.name] = decode_values(row[: len(label.fields)], low, high)
+            self.labels[label.name] = decode_values(row[: len(label.fields)], low, high).astype(np.float32)
 
     def _point(self, answers: Answers) -> list[int]:
         return write_pose(likely_bins(answers.pose[0]).round().long().numpy())

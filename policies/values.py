@@ -28,11 +28,11 @@ def encode_values(values: Numbers, low: Numbers, high: Numbers) -> tuple[NDArray
     return np.clip(np.floor(places), 0, BINS - 1).astype(np.int64), outside
 
 
-def decode_values(bins: Numbers, low: Numbers, high: Numbers) -> NDArray[np.float32]:
+def decode_values(bins: Numbers, low: Numbers, high: Numbers) -> NDArray[np.float64]:
     """Return the centres of bins, shaped like them, in the units of low and high."""
     start, end = np.asarray(low, np.float64), np.asarray(high, np.float64)
     values: NDArray[np.float64] = start + (np.asarray(bins) + 0.5) / BINS * (end - start)
-    return values.astype(np.float32)
+    return values  # not float32, which far from zero is coarser than a bin
 
 
 def ranges(fields: Sequence[Field]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

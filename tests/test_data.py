@@ -71,13 +71,14 @@ def test_a_row_is_its_observation_its_next_actions_and_its_labels(reader: Datase
         np.testing.assert_array_equal(batch.sequences.locate_targets[i, 0], bins)
 
 
-def test_a_chunk_stays_within_its_episode_and_repeats_the_last_action(
+def test_a_chunk_stays_within_its_episode_and_nothing_is_learnt_beyond_the_end(
     reader: DatasetReader, examples: Examples
 ) -> None:
     last = reader.episodes[0].stop - 1
     bins, _ = encode_values(reader.action[last], *ranges(reader.spec.action))
     targets = examples.batch(np.array([last])).sequences.pose_targets[0]
-    np.testing.assert_array_equal(targets, np.tile(bins, (TOY_PLAN.chunk, 1)))
+    np.testing.assert_array_equal(targets[0], bins)
+    assert (targets[1:] == UNSUPERVISED).all()
 
 
 def test_steps_after_a_disturbance_are_not_learnt_and_the_first_always_is(
@@ -86,8 +87,8 @@ def test_steps_after_a_disturbance_are_not_learnt_and_the_first_always_is(
     rows = np.arange(reader.episodes[1].start, reader.episodes[1].stop)  # the disturbed one
     asked = (examples.batch(rows).sequences.pose_targets != UNSUPERVISED).all(-1)
     for row, learnt in zip(rows, asked, strict=True):
-        steps = np.minimum(row + np.arange(TOY_PLAN.chunk), rows[-1])
-        expected = [not reader.perturbed[row:step].any() for step in steps]
+        steps = row + np.arange(TOY_PLAN.chunk)
+        expected = [step <= rows[-1] and not reader.perturbed[row:step].any() for step in steps]
         assert learnt.tolist() == expected and learnt[0]
     assert reader.perturbed[rows].any() and not asked.all()
 

@@ -40,9 +40,9 @@ def lift_a_cube(robot, expert):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_it_succeeds_in_twenty_episodes_of_twenty(robot, expert, task):
+def test_it_succeeds_in_nineteen_episodes_of_twenty_at_least(robot, expert, task):
     played = [play(robot, expert, task, seed, disturbed=False) for seed in range(20)]
-    assert [p.seed for p in played if not p.success] == []
+    assert sum(p.success for p in played) >= 19  # 98 % is the promise; tests.bench.experts measures it
 
 
 @pytest.mark.parametrize("task", TASKS)

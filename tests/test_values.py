@@ -21,7 +21,7 @@ def test_a_round_trip_errs_by_half_a_bin_at_most(low: float, width: float, fract
     high = low + width
     value = min(low + fraction * (high - low), high)
     bins, outside = encode_values(value, low, high)
-    rounding = np.spacing(np.float32(max(abs(low), abs(high))))  # values come back as float32
+    rounding = np.spacing(max(abs(low), abs(high)))
     assert not outside
     assert abs(float(decode_values(bins, low, high)) - value) <= (high - low) / 2000 + 2 * rounding
 
@@ -62,5 +62,5 @@ def test_each_field_has_its_own_range() -> None:
     low, high = ranges((Field("a", "rad", -1.0, 1.0), Field("b", "m", 0.0, 10.0)))
     bins, _ = encode_values(np.array([[0.0, 0.0], [0.5, 2.5]]), low, high)
     assert bins.tolist() == [[500, 0], [750, 250]]
-    assert decode_values(bins, low, high).dtype == np.float32
+    assert decode_values(bins, low, high).dtype == np.float64
     np.testing.assert_allclose(decode_values(bins, low, high), [[0.001, 0.005], [0.501, 2.505]], atol=1e-6)
