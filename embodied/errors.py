@@ -36,3 +36,11 @@ class InvalidInstructionError(EmbodiedError):
 
 class ProtocolError(EmbodiedError):
     """The far side broke the wire's contract, or could not be reached."""
+
+
+class EmergencyStopError(EmbodiedError):
+    """The robot's emergency stop is latched: nothing moves until it is released."""
+
+
+class LateError(EmbodiedError):
+    """An answer that could not be given before its deadline; the request had no effect."""

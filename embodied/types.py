@@ -41,6 +41,32 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A closed box in the robot's base frame, m; a table's height is low[2]."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.low, self.high]).all() and np.less(self.low, self.high).all()):
+            raise ValueError(f"a box needs finite low < high in x, y and z, got {self.low} and {self.high}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How fast each field of the action may move and where the tool may be; what is empty or None is unbounded."""
+
+    velocity: tuple[float, ...] = ()  # one a field of spec.action, in its unit per second
+    acceleration: tuple[float, ...] = ()  # one a field of spec.action, in its unit per second squared
+    workspace: Box | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("velocity", "acceleration"):
+            if not all(np.isfinite(bound) and bound > 0 for bound in getattr(self, name)):
+                raise ValueError(f"{name} limits must be finite and above 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class RobotSpec:
     """Everything a policy must agree on with a robot before either may move."""
 
@@ -53,6 +79,13 @@ class RobotSpec:
     tasks: tuple[str, ...] = ()
     watchdog_s: float = 0.5
     version: str = "1"
+    limits: Limits = Limits()
+    realtime: bool = False  # time passes whether or not a command comes; else only a step moves it on
+
+    def __post_init__(self) -> None:
+        for name in ("velocity", "acceleration"):
+            if len(getattr(self.limits, name)) not in (0, len(self.action)):
+                raise ValueError(f"{self.name} has {len(self.action)} action fields and {name} limits for others")
 
     def camera(self, name: str) -> Camera:
         """Return the camera called name; raise UnknownNameError with the valid names otherwise."""
@@ -69,7 +102,7 @@ class RobotSpec:
     def differences(self, other: RobotSpec) -> list[str]:
         """List every way in which other is not this robot, one line each: rate, cameras, fields, order, ranges.
 
-        Tasks and skills are what a robot offers, not what a policy needs, so they may differ.
+        Tasks, skills and limits are what a robot offers, not what a policy needs, so they may differ.
         """
         found = []
         for name in ("name", "version", "control_hz", "watchdog_s"):
@@ -122,6 +155,7 @@ class RobotSpec:
             "action": tuple(Field(**f) for f in data["action"]),
             "skills": tuple(data["skills"]),
             "tasks": tuple(data["tasks"]),
+            "limits": _limits(data.get("limits", {})),
         }
         return cls(**{**data, **groups})
 
@@ -165,7 +199,7 @@ Action = PoseAction | TextAction | SkillCall
 class Intervention:
     """One thing the safety layer changed or refused."""
 
-    kind: str  # non_finite | position | velocity | acceleration | workspace | unknown_verb | malformed
+    kind: str  # non_finite | position | velocity | acceleration | workspace | late | unknown_verb | malformed
     field: str
     requested: float
     applied: float
@@ -183,6 +217,8 @@ class Step:
     executed: int = 1  # actions of the chunk that ran before the episode ended
     interventions: tuple[Intervention, ...] = ()
     labels: Mapping[str, Vector] = field(default_factory=dict)  # simulator's truth: for supervision, never for acting
+    dropped: int = 0  # actions of the chunk that were not carried out: late, or cut short by a stop
+    timing_ns: Mapping[str, int] = field(default_factory=dict)  # what each stage took: queue, motion, render, wire, ...
 
     @property
     def done(self) -> bool:
@@ -225,6 +261,13 @@ class Policy(Protocol):
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next actions, at least one; raise InvalidObservationError for what cannot be read."""
+
+
+def _limits(data: Mapping[str, Any]) -> Limits:
+    groups: dict[str, Any] = {name: tuple(data.get(name, ())) for name in ("velocity", "acceleration")}
+    if (box := data.get("workspace")) is not None:
+        groups["workspace"] = Box(tuple(box["low"]), tuple(box["high"]))
+    return Limits(**{**data, **groups})
 
 
 def _sequence_differences(group: str, mine: Sequence[Any], theirs: Sequence[Any]) -> Iterator[str]:

@@ -300,7 +300,7 @@ def test_garbage_on_the_stream_is_refused_and_the_stream_goes_on(server: RobotSe
         b"\xff" * 40,
         pb.ControlRequest(step=pb.StepRequest()).SerializeToString(),  # before open
         pb.ControlRequest(open=pb.Open(protocol=99)).SerializeToString(),
-        pb.ControlRequest(open=pb.Open(protocol=1)).SerializeToString(),
+        pb.ControlRequest(open=pb.Open(protocol=2)).SerializeToString(),
         b"",
         pb.ControlRequest(reset=pb.Reset(seed=0, task="wait")).SerializeToString(),
         pb.ControlRequest(step=pb.StepRequest(actions={"poses": {"shape": [2**31, 2**31]}})).SerializeToString(),
@@ -312,7 +312,7 @@ def test_garbage_on_the_stream_is_refused_and_the_stream_goes_on(server: RobotSe
     said = [reply.error.message or reply.WhichOneof("reply") for reply in replies]
     assert said[0].startswith("not a ControlRequest")
     assert said[1] == "the first request of a control stream must be open"
-    assert said[2] == "the client speaks version 99 of the protocol, the robot 1"
+    assert said[2] == "the client speaks version 99 of the protocol, the robot 2"
     assert said[3] == "opened"
     assert said[4].startswith("a request of no kind")
     assert said[5] == "observation"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embodied.errors import EmbodiedError
 
-PROTOCOL = 1  # version of proto/embodied/v1 as a whole; both sides must say the same
+PROTOCOL = 2  # version of proto/embodied/v1 as a whole; both sides must say the same
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 DEFAULT_ADDRESS = "127.0.0.1:0"  # port 0: any free one
 

@@ -12,10 +12,12 @@ from embodied.bridge.arrays import decode_array, decode_vector, encode_array
 from embodied.errors import InvalidActionError, InvalidInstructionError, ProtocolError
 from embodied.types import (
     Action,
+    Box,
     Camera,
     Field,
     Frame,
     Intervention,
+    Limits,
     Observation,
     PoseAction,
     RobotSpec,
@@ -52,22 +54,29 @@ def encode_spec(spec: RobotSpec) -> pb.RobotSpec:
         tasks=spec.tasks,
         watchdog_s=spec.watchdog_s,
         version=spec.version,
+        limits=_encode_limits(spec.limits),
+        realtime=spec.realtime,
     )
 
 
 def decode_spec(message: pb.RobotSpec) -> RobotSpec:
-    """Return the spec; raise ProtocolError for a field with no range or no mode."""
-    return RobotSpec(
-        name=message.name,
-        control_hz=message.control_hz,
-        cameras=tuple(Camera(c.name, c.height, c.width, c.fovy_deg) for c in message.cameras),
-        state=tuple(_decode_field(f) for f in message.state),
-        action=tuple(_decode_field(f) for f in message.action),
-        skills=tuple(message.skills),
-        tasks=tuple(message.tasks),
-        watchdog_s=message.watchdog_s,
-        version=message.version,
-    )
+    """Return the spec; raise ProtocolError for a field with no range or no mode, or limits that are none."""
+    try:
+        return RobotSpec(
+            name=message.name,
+            control_hz=message.control_hz,
+            cameras=tuple(Camera(c.name, c.height, c.width, c.fovy_deg) for c in message.cameras),
+            state=tuple(_decode_field(f) for f in message.state),
+            action=tuple(_decode_field(f) for f in message.action),
+            skills=tuple(message.skills),
+            tasks=tuple(message.tasks),
+            watchdog_s=message.watchdog_s,
+            version=message.version,
+            limits=_decode_limits(message.limits),
+            realtime=message.realtime,
+        )
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
 
 
 def encode_observation(observation: Observation) -> pb.Observation:
@@ -127,6 +136,8 @@ def encode_step(step: Step) -> pb.Step:
             for i in step.interventions
         ],
         labels={name: encode_array(values) for name, values in step.labels.items()},
+        dropped=step.dropped,
+        timing_ns=step.timing_ns,
     )
 
 
@@ -141,6 +152,8 @@ def decode_step(message: pb.Step, frames: Mapping[str, Frame]) -> Step:
         executed=message.executed,
         interventions=tuple(Intervention(i.kind, i.field, i.requested, i.applied) for i in message.interventions),
         labels={name: decode_array(values) for name, values in message.labels.items()},
+        dropped=message.dropped,
+        timing_ns=dict(message.timing_ns),
     )
 
 
@@ -151,10 +164,26 @@ def _encode_field(field: Field) -> pb.Field:
 def _decode_field(message: pb.Field) -> Field:
     if message.mode not in _MODES:
         raise ProtocolError(f"field {message.name!r} has mode code {message.mode}; the wire has {sorted(_MODES)}")
-    try:
-        return Field(message.name, message.unit, message.low, message.high, _MODES[message.mode])
-    except ValueError as error:
-        raise ProtocolError(str(error)) from error
+    return Field(message.name, message.unit, message.low, message.high, _MODES[message.mode])
+
+
+def _encode_limits(limits: Limits) -> pb.Limits:
+    box = limits.workspace
+    return pb.Limits(
+        velocity=limits.velocity,
+        acceleration=limits.acceleration,
+        workspace=None if box is None else pb.Box(low=box.low, high=box.high),
+    )
+
+
+def _decode_limits(message: pb.Limits) -> Limits:
+    box = None
+    if message.HasField("workspace"):
+        if len(message.workspace.low) != 3 or len(message.workspace.high) != 3:
+            raise ProtocolError("the workspace's low and high must have x, y and z")
+        (x, y, z), (far_x, far_y, far_z) = message.workspace.low, message.workspace.high
+        box = Box((x, y, z), (far_x, far_y, far_z))
+    return Limits(tuple(message.velocity), tuple(message.acceleration), box)
 
 
 def _encode_action(action: Action) -> pb.Action:

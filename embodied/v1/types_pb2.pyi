@@ -17,6 +17,13 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_FLOAT64: _ClassVar[DType]
     DTYPE_BOOL: _ClassVar[DType]
 
+class FrameEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FRAME_ENCODING_UNSPECIFIED: _ClassVar[FrameEncoding]
+    FRAME_ENCODING_RAW: _ClassVar[FrameEncoding]
+    FRAME_ENCODING_JPEG: _ClassVar[FrameEncoding]
+    FRAME_ENCODING_SHARED: _ClassVar[FrameEncoding]
+
 class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ERROR_CODE_UNSPECIFIED: _ClassVar[ErrorCode]
@@ -28,6 +35,8 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_PROTOCOL: _ClassVar[ErrorCode]
     ERROR_CODE_REFUSED: _ClassVar[ErrorCode]
     ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
+    ERROR_CODE_STOPPED: _ClassVar[ErrorCode]
+    ERROR_CODE_LATE: _ClassVar[ErrorCode]
 DTYPE_UNSPECIFIED: DType
 DTYPE_UINT8: DType
 DTYPE_INT32: DType
@@ -35,6 +44,10 @@ DTYPE_INT64: DType
 DTYPE_FLOAT32: DType
 DTYPE_FLOAT64: DType
 DTYPE_BOOL: DType
+FRAME_ENCODING_UNSPECIFIED: FrameEncoding
+FRAME_ENCODING_RAW: FrameEncoding
+FRAME_ENCODING_JPEG: FrameEncoding
+FRAME_ENCODING_SHARED: FrameEncoding
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_UNKNOWN_NAME: ErrorCode
 ERROR_CODE_SPEC_MISMATCH: ErrorCode
@@ -44,6 +57,8 @@ ERROR_CODE_INVALID_INSTRUCTION: ErrorCode
 ERROR_CODE_PROTOCOL: ErrorCode
 ERROR_CODE_REFUSED: ErrorCode
 ERROR_CODE_INTERNAL: ErrorCode
+ERROR_CODE_STOPPED: ErrorCode
+ERROR_CODE_LATE: ErrorCode
 
 class Array(_message.Message):
     __slots__ = ("dtype", "shape", "data")
@@ -89,8 +104,26 @@ class Camera(_message.Message):
     fovy_deg: float
     def __init__(self, name: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., fovy_deg: _Optional[float] = ...) -> None: ...
 
+class Limits(_message.Message):
+    __slots__ = ("velocity", "acceleration", "workspace")
+    VELOCITY_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATION_FIELD_NUMBER: _ClassVar[int]
+    WORKSPACE_FIELD_NUMBER: _ClassVar[int]
+    velocity: _containers.RepeatedScalarFieldContainer[float]
+    acceleration: _containers.RepeatedScalarFieldContainer[float]
+    workspace: Box
+    def __init__(self, velocity: _Optional[_Iterable[float]] = ..., acceleration: _Optional[_Iterable[float]] = ..., workspace: _Optional[_Union[Box, _Mapping]] = ...) -> None: ...
+
+class Box(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: _containers.RepeatedScalarFieldContainer[float]
+    high: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, low: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ...) -> None: ...
+
 class RobotSpec(_message.Message):
-    __slots__ = ("name", "control_hz", "cameras", "state", "action", "skills", "tasks", "watchdog_s", "version")
+    __slots__ = ("name", "control_hz", "cameras", "state", "action", "skills", "tasks", "watchdog_s", "version", "limits", "realtime")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CONTROL_HZ_FIELD_NUMBER: _ClassVar[int]
     CAMERAS_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +133,8 @@ class RobotSpec(_message.Message):
     TASKS_FIELD_NUMBER: _ClassVar[int]
     WATCHDOG_S_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    REALTIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     control_hz: float
     cameras: _containers.RepeatedCompositeFieldContainer[Camera]
@@ -109,15 +144,69 @@ class RobotSpec(_message.Message):
     tasks: _containers.RepeatedScalarFieldContainer[str]
     watchdog_s: float
     version: str
-    def __init__(self, name: _Optional[str] = ..., control_hz: _Optional[float] = ..., cameras: _Optional[_Iterable[_Union[Camera, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., action: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., skills: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., watchdog_s: _Optional[float] = ..., version: _Optional[str] = ...) -> None: ...
+    limits: Limits
+    realtime: bool
+    def __init__(self, name: _Optional[str] = ..., control_hz: _Optional[float] = ..., cameras: _Optional[_Iterable[_Union[Camera, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., action: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., skills: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., watchdog_s: _Optional[float] = ..., version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., realtime: bool = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("camera", "raw")
+    __slots__ = ("camera", "raw", "jpeg", "shared")
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     RAW_FIELD_NUMBER: _ClassVar[int]
+    JPEG_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     camera: str
     raw: Array
-    def __init__(self, camera: _Optional[str] = ..., raw: _Optional[_Union[Array, _Mapping]] = ...) -> None: ...
+    jpeg: Jpeg
+    shared: SharedFrame
+    def __init__(self, camera: _Optional[str] = ..., raw: _Optional[_Union[Array, _Mapping]] = ..., jpeg: _Optional[_Union[Jpeg, _Mapping]] = ..., shared: _Optional[_Union[SharedFrame, _Mapping]] = ...) -> None: ...
+
+class Jpeg(_message.Message):
+    __slots__ = ("height", "width", "data")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    data: bytes
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SharedFrame(_message.Message):
+    __slots__ = ("offset", "height", "width")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    height: int
+    width: int
+    def __init__(self, offset: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+
+class FrameOffer(_message.Message):
+    __slots__ = ("encodings", "jpeg_quality", "shared")
+    ENCODINGS_FIELD_NUMBER: _ClassVar[int]
+    JPEG_QUALITY_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    encodings: _containers.RepeatedScalarFieldContainer[FrameEncoding]
+    jpeg_quality: int
+    shared: SharedMemory
+    def __init__(self, encodings: _Optional[_Iterable[_Union[FrameEncoding, str]]] = ..., jpeg_quality: _Optional[int] = ..., shared: _Optional[_Union[SharedMemory, _Mapping]] = ...) -> None: ...
+
+class SharedMemory(_message.Message):
+    __slots__ = ("pid", "descriptor", "size", "nonce")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    descriptor: int
+    size: int
+    nonce: bytes
+    def __init__(self, pid: _Optional[int] = ..., descriptor: _Optional[int] = ..., size: _Optional[int] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class FrameChoice(_message.Message):
+    __slots__ = ("encoding",)
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    encoding: FrameEncoding
+    def __init__(self, encoding: _Optional[_Union[FrameEncoding, str]] = ...) -> None: ...
 
 class Observation(_message.Message):
     __slots__ = ("time_ns", "state", "instruction")
@@ -183,7 +272,7 @@ class Intervention(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., field: _Optional[str] = ..., requested: _Optional[float] = ..., applied: _Optional[float] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("observation", "reward", "success", "terminated", "truncated", "executed", "interventions", "labels")
+    __slots__ = ("observation", "reward", "success", "terminated", "truncated", "executed", "interventions", "labels", "dropped", "timing_ns")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +280,13 @@ class Step(_message.Message):
         key: str
         value: Array
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Array, _Mapping]] = ...) -> None: ...
+    class TimingNsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     REWARD_FIELD_NUMBER: _ClassVar[int]
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +295,8 @@ class Step(_message.Message):
     EXECUTED_FIELD_NUMBER: _ClassVar[int]
     INTERVENTIONS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    TIMING_NS_FIELD_NUMBER: _ClassVar[int]
     observation: Observation
     reward: float
     success: bool
@@ -207,7 +305,9 @@ class Step(_message.Message):
     executed: int
     interventions: _containers.RepeatedCompositeFieldContainer[Intervention]
     labels: _containers.MessageMap[str, Array]
-    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., reward: _Optional[float] = ..., success: bool = ..., terminated: bool = ..., truncated: bool = ..., executed: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[Intervention, _Mapping]]] = ..., labels: _Optional[_Mapping[str, Array]] = ...) -> None: ...
+    dropped: int
+    timing_ns: _containers.ScalarMap[str, int]
+    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., reward: _Optional[float] = ..., success: bool = ..., terminated: bool = ..., truncated: bool = ..., executed: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[Intervention, _Mapping]]] = ..., labels: _Optional[_Mapping[str, Array]] = ..., dropped: _Optional[int] = ..., timing_ns: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message")
