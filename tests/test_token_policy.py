@@ -13,7 +13,7 @@ import torch
 
 from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError, SpecMismatchError
 from embodied.modules import open_policy
-from embodied.types import Camera, Field, Policy, PoseAction, RobotSpec, TextAction
+from embodied.types import Camera, Field, Limits, Policy, PoseAction, RobotSpec, TextAction
 from policies.checkpoint import Checkpoint
 from policies.token import OLD_WEIGHT, TokenPolicy
 from tests.policy_contract import PolicyContract, random_observation
@@ -93,7 +93,7 @@ def specs_with_one_difference() -> Iterator[tuple[str, RobotSpec]]:
             yield f"{name} one more", replace(SPEC, **{name: (*entries, extra)})
             yield f"{name} one fewer", replace(SPEC, **{name: entries[:-1]})
             yield f"{name} reordered", replace(SPEC, **{name: entries[::-1]})
-        elif name not in ("tasks", "skills"):
+        elif name not in ("tasks", "skills", "limits", "realtime"):
             yield name, replace(SPEC, **{name: changed(getattr(SPEC, name))})
 
 
@@ -121,8 +121,9 @@ def test_every_difference_at_once_is_listed(policy: Policy) -> None:
     assert str(refusal.value).count("\n  - ") == 4 + 2 * 2 + 3 * 2
 
 
-def test_other_tasks_and_skills_are_no_difference(policy: Policy) -> None:
-    policy.reset(SAY, replace(SPEC, tasks=("dance",), skills=("fly",)))
+def test_other_tasks_skills_and_limits_are_no_difference(policy: Policy) -> None:
+    slow = Limits(velocity=(0.1,) * len(SPEC.action))
+    policy.reset(SAY, replace(SPEC, tasks=("dance",), skills=("fly",), limits=slow, realtime=True))
 
 
 @pytest.mark.parametrize(
