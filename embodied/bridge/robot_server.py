@@ -1,4 +1,4 @@
-"""Serves one robot over gRPC: Describe, one operator's lock-step Control stream, Stop."""
+"""Serves one robot over gRPC: one operator's Control, any number of watchers, and a stop for everyone."""
 
 from __future__ import annotations
 
@@ -6,139 +6,120 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import grpc
 
 from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
-from embodied.bridge.codec import decode_actions, encode_observation, encode_spec, encode_step
-from embodied.bridge.envelope import pack, parse
-from embodied.bridge.refusals import encode_error
+from embodied.bridge.audience import MAX_WATCHERS, Seen
+from embodied.bridge.codec import encode_observation, encode_spec, encode_step
+from embodied.bridge.control_session import ControlSession
+from embodied.bridge.envelope import pack
+from embodied.bridge.robot_host import RobotHost
 from embodied.bridge.server import BridgeServer
-from embodied.errors import EmbodiedError, ProtocolError
-from embodied.types import Robot
+from embodied.bridge.status import encode_status
+from embodied.types import Robot, Step
 from embodied.v1 import robot_pb2 as pb
 
-T = TypeVar("T")
-THREADS = 8  # one holds the control stream; the others answer Describe, Stop and second operators
+M = TypeVar("M", bound=Callable[..., object])
+
+MAX_STREAMS = 16  # control streams at once: one that holds the robot, the others being refused
+SPARE_THREADS = 8  # answer what is over at once: Describe, and the refusals of streams too many
+STOP_THREADS = 4
 
 log = logging.getLogger(__name__)
 
+_STOPS = ThreadPoolExecutor(STOP_THREADS, "bridge-stop")
 
-class RobotThread:
-    """The one thread on which a robot is made, stepped and closed: an OpenGL context works only where it was made."""
 
-    def __init__(self, make_robot: Callable[[], Robot]) -> None:
-        self._thread = ThreadPoolExecutor(1, "robot")
-        try:
-            self._robot = self._thread.submit(make_robot).result()
-            self.spec = self.call(lambda robot: robot.spec)
-        except BaseException:
-            self._thread.shutdown()
-            raise
-
-    def call(self, work: Callable[[Robot], T]) -> T:
-        """Run work on the robot's thread and return what it returns."""
-        return self._thread.submit(work, self._robot).result()
-
-    def stop(self) -> None:
-        """Stop the robot from the calling thread: a stop must not queue behind the motion that it is to end."""
-        self._robot.stop()
-
-    def close(self) -> None:
-        """Close the robot and end its thread."""
-        self.stop()
-        self.call(lambda robot: robot.close())
-        self._thread.shutdown()
+def _always_answered(method: M) -> M:
+    """Give a method threads that no stream can take: a stop must be heard however many others are being served."""
+    method.experimental_thread_pool = _STOPS  # type: ignore[attr-defined]
+    return method
 
 
 class RobotService:
     """The methods of RobotService for one robot, named as in the schema."""
 
-    def __init__(self, robot: RobotThread) -> None:
-        self._robot = robot
-        self._lease = threading.Lock()
-        self._holder = ""
+    def __init__(self, host: RobotHost) -> None:
+        self._host = host
+        self._streams = threading.BoundedSemaphore(MAX_STREAMS)
 
     def Describe(self, request: pb.DescribeRobotRequest, context: grpc.ServicerContext) -> pb.DescribeRobotReply:  # noqa: N802
         """Say what the robot is."""
-        return pb.DescribeRobotReply(protocol=PROTOCOL, spec=encode_spec(self._robot.spec))
-
-    def Stop(self, request: pb.StopRequest, context: grpc.ServicerContext) -> pb.StopReply:  # noqa: N802
-        """Stop the robot, whoever holds it."""
-        self._robot.stop()
-        return pb.StopReply()
+        return pb.DescribeRobotReply(protocol=PROTOCOL, spec=encode_spec(self._host.spec))
 
     def Control(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
         """Answer one operator's requests in order; stop the robot when the stream ends, however it ends."""
-        if not self._lease.acquire(blocking=False):
-            context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION, f"{self._robot.spec.name} is held by {self._holder}; one operator"
-            )
-        self._holder = context.peer()
-        context.add_callback(self._robot.stop)  # at once, even while a chunk is being carried out
+        if not self._streams.acquire(blocking=False):
+            _refuse(context, f"{self._host.spec.name} is already asked by {MAX_STREAMS} operators; try again")
+            return
+        session = ControlSession(self._host, context.peer(), context.cancel)
         try:
-            session = ControlSession(self._robot)
-            for request in requests:
-                reply = session.answer(request)
-                self._holder = session.client or self._holder
-                yield reply
+            if context.add_callback(session.leave):  # at once, even while a chunk is being carried out
+                threading.Thread(target=session.listen, args=(requests,), name="operator", daemon=True).start()
+                yield from session.replies()
+            if session.verdict is not None:
+                code, details = session.verdict
+                context.set_code(code)
+                context.set_details(details)
         finally:
-            try:
-                self._robot.stop()
-            finally:  # a robot that cannot stop is still not held by one who has left
-                self._holder = ""
-                self._lease.release()
+            session.leave()
+            self._streams.release()
 
-
-class ControlSession:
-    """One operator's session: opened first, then reset, then stepped."""
-
-    def __init__(self, robot: RobotThread) -> None:
-        self.client = ""
-        self._robot = robot
-        self._began = False
-
-    def answer(self, request: bytes) -> bytes:
-        """Return the reply to a request; what the robot refuses is an error reply, and the session goes on."""
+    def Watch(self, request: pb.WatchRequest, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
+        """Show what the operator sees, the newest alone, encoded on the watcher's own thread."""
+        seat = self._host.audience.join()
+        if seat is None:
+            _refuse(context, f"{self._host.spec.name} is already watched by {MAX_WATCHERS}")
+            return
         try:
-            return self._carry_out(parse(pb.ControlRequest, request))
-        except EmbodiedError as error:
-            return pb.ControlReply(error=encode_error(error)).SerializeToString()
-        except Exception as error:  # the robot's own failure: the operator is told, the server lives
-            log.exception("%s failed", self._robot.spec.name)
-            self._robot.stop()
-            return pb.ControlReply(error=encode_error(error)).SerializeToString()
+            if not context.add_callback(seat.leave):
+                return
+            while (news := seat.look()) is not None:
+                status_changed, seen = news
+                if status_changed:
+                    yield pb.WatchReply(status=encode_status(self._host.status)).SerializeToString()
+                if seen is not None:
+                    yield _encode_seen(seen, frames=request.frames)
+        finally:
+            self._host.audience.leave(seat)
 
-    def _carry_out(self, request: pb.ControlRequest) -> bytes:
-        kind = request.WhichOneof("request")
-        if kind == "open":
-            return self._open(request.open)
-        if not self.client:
-            raise ProtocolError("the first request of a control stream must be open")
-        if kind == "reset":
-            return self._reset(request.reset)
-        if kind == "step":
-            return self._step(request.step)
-        raise ProtocolError("a request of no kind that this server knows; it knows open, reset and step")
+    @_always_answered
+    def Stop(self, request: pb.StopRequest, context: grpc.ServicerContext) -> pb.StopReply:  # noqa: N802
+        """Stop the robot, whoever holds it."""
+        try:
+            self._host.thread.robot.stop()
+        except Exception as error:
+            self._fail(context, error, "")
+        return pb.StopReply()
 
-    def _open(self, request: pb.Open) -> bytes:
-        if request.protocol != PROTOCOL:
-            raise ProtocolError(f"the client speaks version {request.protocol} of the protocol, the robot {PROTOCOL}")
-        self.client = request.client or "a client without a name"
-        return pb.ControlReply(opened=pb.Opened()).SerializeToString()
+    @_always_answered
+    def EmergencyStop(self, request: pb.EmergencyStopRequest, context: grpc.ServicerContext) -> pb.RobotStatus:  # noqa: N802
+        """Latch the emergency stop, then stop the robot; the latch holds even if the robot fails to stop."""
+        try:
+            self._host.press_emergency_stop(_name(request.client, context))
+        except Exception as error:
+            self._fail(context, error, "the emergency stop is latched, but ")
+        return encode_status(self._host.status)
 
-    def _reset(self, request: pb.Reset) -> bytes:
-        observation = self._robot.call(lambda robot: robot.reset(request.seed, request.task))
-        self._began = True
-        return pack(pb.ControlReply(observation=encode_observation(observation)), observation.frames)
+    @_always_answered
+    def ReleaseEmergencyStop(  # noqa: N802
+        self, request: pb.ReleaseEmergencyStopRequest, context: grpc.ServicerContext
+    ) -> pb.RobotStatus:
+        """Release the emergency stop."""
+        self._host.release_emergency_stop(_name(request.client, context))
+        return encode_status(self._host.status)
 
-    def _step(self, request: pb.StepRequest) -> bytes:
-        if not self._began:  # another operator's episode is not this one's to go on with
-            raise ProtocolError("step before reset: begin an episode first")
-        actions = decode_actions(request.actions)
-        step = self._robot.call(lambda robot: robot.step(*actions, frames=request.frames))
-        return pack(pb.ControlReply(step=encode_step(step)), step.observation.frames)
+    @_always_answered
+    def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.RobotStatus:  # noqa: N802
+        """Say who holds the robot, whether it is stopped, and what was counted."""
+        return encode_status(self._host.status)
+
+    def _fail(self, context: grpc.ServicerContext, error: Exception, before: str) -> NoReturn:
+        log.error("%s cannot be stopped", self._host.spec.name, exc_info=error)
+        words = f"{before}{self._host.spec.name} failed to stop with {type(error).__name__}: {error}"
+        context.abort(grpc.StatusCode.INTERNAL, words)
 
 
 class RobotServer(BridgeServer):
@@ -153,12 +134,28 @@ def serve_robot(
     Raise EmbodiedError if the address is taken, or reachable from other machines without insecure. The robot is made
     only once the address is ours, and what make_robot raises comes through.
     """
-    server = RobotServer(address, threads=THREADS, insecure=insecure)
+    server = RobotServer(address, threads=MAX_STREAMS + MAX_WATCHERS + SPARE_THREADS, insecure=insecure)
     try:
-        robot = RobotThread(make_robot)
+        host = RobotHost(make_robot)
     except BaseException:
         server.stop()
         raise
-    service = RobotService(robot)
-    server.start(pb.DESCRIPTOR.services_by_name["RobotService"], service, robot.close)
+    server.start(pb.DESCRIPTOR.services_by_name["RobotService"], RobotService(host), host.close)
     return server
+
+
+def _refuse(context: grpc.ServicerContext, words: str) -> None:
+    context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    context.set_details(words)
+
+
+def _name(client: str, context: grpc.ServicerContext) -> str:
+    return client or f"a client without a name ({context.peer()})"
+
+
+def _encode_seen(seen: Seen, *, frames: bool) -> bytes:
+    if isinstance(seen.what, Step):
+        reply = pb.WatchReply(server_ns=seen.server_ns, step=encode_step(seen.what))
+        return pack(reply, seen.what.observation.frames if frames else {})
+    reply = pb.WatchReply(server_ns=seen.server_ns, observation=encode_observation(seen.what))
+    return pack(reply, seen.what.frames if frames else {})

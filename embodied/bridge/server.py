@@ -42,8 +42,7 @@ class BridgeServer:
 
     def start(self, schema: ServiceDescriptor, service: object, release: Callable[[], None]) -> None:
         """Answer the schema's methods with the service's of the same name; release runs once, after the last."""
-        methods = [method for method in schema.methods if hasattr(service, method.name)]  # TODO(bridge): all of them
-        handlers = {method.name: _handler(method, getattr(service, method.name)) for method in methods}
+        handlers = {method.name: _handler(method, getattr(service, method.name)) for method in schema.methods}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(schema.full_name, handlers),))
         self._release = release
         self._grpc.start()
@@ -75,6 +74,10 @@ def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.Rp
     """Return a handler; streams are given and give bytes, since those carry frames (see envelope.py)."""
     if method.client_streaming and method.server_streaming:
         return grpc.stream_stream_rpc_method_handler(behaviour)
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            behaviour, request_deserializer=GetMessageClass(method.input_type).FromString
+        )
     return grpc.unary_unary_rpc_method_handler(
         behaviour,
         request_deserializer=GetMessageClass(method.input_type).FromString,

@@ -1,0 +1,61 @@
+"""The one thread on which a robot is made, stepped and closed: an OpenGL context works only where it was made."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from embodied.types import Robot
+
+T = TypeVar("T")
+
+
+class RobotThread:
+    """Calls a robot on one thread, in the order asked; only stop may come from any thread."""
+
+    def __init__(self, make_robot: Callable[[], Robot]) -> None:
+        """Start the thread and make the robot on it; what make_robot raises comes through."""
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="robot", daemon=True)
+        self._thread.start()
+        try:
+            self.robot = self.call(make_robot)
+            self.spec = self.call(lambda: self.robot.spec)
+        except BaseException:
+            self._end()
+            raise
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run work, which must not raise, on the thread after all that was submitted before."""
+        self._work.put(work)
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run work on the thread and return what it returns."""
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as error:
+                result.set_exception(error)
+
+        self.submit(run)
+        return result.result()
+
+    def close(self) -> None:
+        """Close the robot and end its thread."""
+        try:
+            self.call(self.robot.close)
+        finally:
+            self._end()
+
+    def _run(self) -> None:
+        for work in iter(self._work.get, None):
+            work()
+
+    def _end(self) -> None:
+        self._work.put(None)
+        self._thread.join()
