@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import math
+import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -22,9 +25,15 @@ _MEANINGS = {
     grpc.StatusCode.UNAVAILABLE: "cannot be reached or went away",
     grpc.StatusCode.DEADLINE_EXCEEDED: "did not answer in time; is the {what} running there?",
     grpc.StatusCode.CANCELLED: "ended the session",
+    grpc.StatusCode.ABORTED: "ended the session",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "refused",
     grpc.StatusCode.FAILED_PRECONDITION: "refused",
 }
+
+
+def my_name() -> str:
+    """Return what this client is called where people read who holds a robot."""
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 class Peer:
@@ -62,6 +71,13 @@ class Peer:
         begin: Any = self._channel.stream_stream(f"/{self._schema.full_name}/{method}")
         return cast(Iterator[bytes], begin(requests))
 
+    def follow(self, method: str, request: Message) -> Iterator[bytes]:
+        """Begin a stream of bytes towards us."""
+        begin: Any = self._channel.unary_stream(
+            f"/{self._schema.full_name}/{method}", request_serializer=type(request).SerializeToString
+        )
+        return cast(Iterator[bytes], begin(request))
+
     def close(self) -> None:
         """Close the channel; idempotent."""
         self._channel.close()
@@ -76,8 +92,20 @@ class Peer:
 class LockStep:
     """One stream of requests and replies in turn; nothing is resent, and a failed stream stays failed."""
 
-    def __init__(self, peer: Peer, method: str, reply_timeout_s: float) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        method: str,
+        reply_timeout_s: float,
+        *,
+        heartbeat: bytes = b"",
+        heartbeat_s: float = math.inf,
+        remedy: str = "connect again",
+    ) -> None:
+        """Begin the stream; a heartbeat, which gets no reply, is sent whenever nothing else was for heartbeat_s."""
         self._peer = peer
+        self._heartbeat, self._heartbeat_s, self._remedy = heartbeat, heartbeat_s, remedy
+        self._sent_s = time.monotonic()
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies = peer.stream(method, iter(self._requests.get, None))
         self._call = cast(grpc.Call, self._replies)  # gRPC's stream is both
@@ -87,18 +115,19 @@ class LockStep:
         self._turn = threading.Lock()
         self._ended: ProtocolError | None = None
         self._reply_timeout_s = reply_timeout_s
-        self._due_s = float("inf")  # monotonic; when the reply being waited for is late
+        self._due_s = math.inf  # monotonic; when the reply being waited for is late
         self._closed = threading.Event()
         # A stream still open when the interpreter ends can deadlock in gRPC's threads, which are frozen by then.
         atexit.register(self.close)
-        threading.Thread(target=self._watch, name="bridge-watch", daemon=True).start()
+        threading.Thread(target=self._tend, name="bridge-tend", daemon=True).start()
 
     def exchange(self, request: bytes) -> bytes:
         """Send a request and return its reply; raise ProtocolError if the stream has failed or fails now."""
         with self._turn:
             if self._ended is not None:
-                raise ProtocolError(f"{self._ended}; connect again for a new session") from self._ended
-            self._due_s = time.monotonic() + self._reply_timeout_s
+                raise ProtocolError(f"{self._ended}; {self._remedy} for a new session") from self._ended
+            self._sent_s = time.monotonic()
+            self._due_s = self._sent_s + self._reply_timeout_s
             self._requests.put(request)
             try:
                 return next(self._replies)
@@ -113,7 +142,7 @@ class LockStep:
                 self._call.cancel()
                 raise
             finally:
-                self._due_s = float("inf")
+                self._due_s = math.inf
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the stream and wait until the far side has let go of it; idempotent, safe from any thread."""
@@ -122,6 +151,8 @@ class LockStep:
         self._closed.set()
         atexit.unregister(self.close)
         self._ended = self._ended or ProtocolError(f"the session with {self._peer.address} was closed")
+        if self._due_s < math.inf:  # whoever waits for a reply need not: what it asked for is to be cut short
+            self._call.cancel()
         self._requests.put(None)
         if not self._over.wait(timeout_s):
             self._call.cancel()
@@ -133,9 +164,17 @@ class LockStep:
             )
         return self._peer.failure(error)
 
-    def _watch(self) -> None:
-        """Cancel a call whose reply is late; sleeps through whole time-outs, so a step costs it nothing."""
-        while not self._closed.wait(min(max(self._due_s - time.monotonic(), 0.0), self._reply_timeout_s)):
-            if time.monotonic() >= self._due_s:
+    def _tend(self) -> None:
+        """Send heartbeats, and cancel a call whose reply is late; sleeps meanwhile, so a step costs it nothing."""
+        while not self._over.wait(self._rest_s()) and not self._closed.is_set():
+            now_s = time.monotonic()
+            if now_s >= self._due_s:
                 self._call.cancel()
                 return
+            if now_s >= self._sent_s + self._heartbeat_s:
+                self._sent_s = now_s
+                self._requests.put(self._heartbeat)
+
+    def _rest_s(self) -> float:
+        next_s = min(self._due_s, self._sent_s + self._heartbeat_s)
+        return min(max(next_s - time.monotonic(), 0.0), self._reply_timeout_s)

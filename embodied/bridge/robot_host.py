@@ -121,7 +121,12 @@ class RobotHost:
 
     def _watch(self) -> None:
         while not self._closed:
-            self._wake.wait(self._tend())
+            try:
+                rest_s = self._tend()
+            except Exception:  # without it nobody would stop the robot
+                log.exception("the watchdog of %s failed; it goes on", self.spec.name)
+                rest_s = RESTOP_S
+            self._wake.wait(None if rest_s is None else min(rest_s, threading.TIMEOUT_MAX))
             self._wake.clear()
 
     def _tend(self) -> float | None:

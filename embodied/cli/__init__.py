@@ -18,6 +18,7 @@ from embodied.errors import EmbodiedError
 VERBS = {
     "host": "serve a robot over gRPC",
     "serve": "serve a policy over gRPC",
+    "stop": "press a robot's emergency stop, or release it",
     "rollout": "run a policy on a robot and write a report, videos and a summary",
     "compare": "compare two reports that share their seeds, episode by episode",
     "collect": "record demonstrations",
