@@ -1,0 +1,256 @@
+"""Turns commands into setpoints at the robot's own rate, within its range, velocity, acceleration and workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.errors import InvalidActionError
+from embodied.types import Intervention, Limits, RobotSpec
+from embodied.workspace import ToolPosition, Workspace
+
+Array = NDArray[np.float64]
+
+UNBOUNDED = 1e30  # finite, so that zero times it is zero
+REACHED = 1e-6  # share of a field's range within which a setpoint counts as where it was told to be
+ROUNDING = 1e-12  # share of a field's range that adding up leaves
+HALVINGS = 5  # of a move that would leave the workspace, until braking is all that is left
+
+
+class Motion:
+    """Follows commands along straight lines, as closely as a spec's limits allow.
+
+    A command is where to be, (n,) in the order of spec.action, one control period from now; the way there is the
+    straight line from the present setpoint. A setpoint never moves so that the robot could not brake within its range
+    and its workspace. It comes to a command as if to stop there, but where this command and the one before move the
+    same way it is taken to go on, at the slower of the two: so a steady motion is steady, and a lone command is not
+    passed.
+
+    Fields in delta mode are bounded in range alone: as commanded at every tick of the period, and zero after it.
+    """
+
+    def __init__(self, spec: RobotSpec, tick_s: float, tool_position: ToolPosition | None = None) -> None:
+        """Make the motion of a robot that takes a setpoint every tick_s.
+
+        Raise ValueError unless a control period is a whole number of ticks, and where a workspace is given and no
+        tool_position to tell the tool's place from.
+        """
+        ticks = round(1 / (spec.control_hz * tick_s))
+        if ticks < 1 or abs(ticks * spec.control_hz * tick_s - 1) > 1e-6:
+            raise ValueError(f"{spec.name}: 1/{spec.control_hz:g} s is no whole number of ticks of {tick_s:g} s")
+        self._spec, self._tick_s, self._ticks = spec, tick_s, ticks
+        self._workspace = _workspace(spec, tool_position)
+        self._low = np.array([f.low for f in spec.action])
+        self._high = np.array([f.high for f in spec.action])
+        # Commands are float32: one that names a bound may have been rounded beyond it, which is no one's mistake.
+        self._least = np.minimum(self._low, self._low.astype(np.float32))
+        self._most = np.maximum(self._high, self._high.astype(np.float32))
+        self._delta = np.array([f.mode == "delta" for f in spec.action])
+        self._none = np.clip(np.zeros(len(spec.action)), self._low, self._high)
+        self._top = np.where(self._delta, 0.0, spec.limits.velocity or UNBOUNDED)  # per s
+        self._gain = np.where(self._delta, UNBOUNDED, spec.limits.acceleration or UNBOUNDED) * tick_s  # of that, a tick
+        self._interventions: list[Intervention] = []
+        self.begin(None)
+
+    @property
+    def ticks(self) -> int:
+        """Return how many ticks a control period has."""
+        return self._ticks
+
+    @property
+    def setpoint(self) -> Array:
+        """Return the setpoint (n,) of the last tick."""
+        return self._at.copy()
+
+    @property
+    def moving(self) -> bool:
+        """Whether a command is being followed, or braked from."""
+        return self._tick < self._ticks or bool(self._velocity.any())
+
+    def begin(self, position: NDArray[np.floating] | None) -> None:
+        """Be at rest at position (n,); None where nobody knows it, and then the first command is taken as it stands."""
+        self._known = position is not None
+        self._at = self._none if position is None else np.clip(position, self._low, self._high).astype(np.float64)
+        self._at = np.where(self._delta, self._none, self._at)
+        self._velocity = np.zeros_like(self._at)
+        self._interventions.clear()
+        self.hold()
+        if self._known and self._workspace:
+            self._workspace.begin(self._at)
+
+    def command(self, values: NDArray[np.floating]) -> tuple[Intervention, ...]:
+        """Take values (n,) as where to be one control period from now; return what was changed of it at once.
+
+        What is out of range is clamped. A number that is not finite drops the whole command, since the rest of it was
+        meant for a pose that is not known. Raise InvalidActionError for a wrong length, and ValueError where limits
+        hold for a robot that began nobody knows where.
+        """
+        wanted: Array = values.astype(np.float64)
+        if wanted.shape != self._low.shape:
+            names = [f.name for f in self._spec.action]
+            raise InvalidActionError(f"action has shape {wanted.shape}; {self._spec.name} takes {len(names)}: {names}")
+        finite = np.isfinite(wanted)
+        if not finite.all():
+            self.hold()
+            return self._report("non_finite", ~finite, wanted, np.where(self._delta, self._none, self._at))
+        aim = np.minimum(np.maximum(wanted, self._low), self._high)
+        if not self._known:
+            self._appear(aim)
+        self._lay_line(aim)
+        return self._report("position", (wanted < self._least) | (wanted > self._most), wanted, aim)
+
+    def tick(self) -> Array:
+        """Return the next setpoint (n,): on the way to the command, or, its period over, braking and then at rest."""
+        if self._tick == self._ticks:
+            self._stop_gently()
+        else:
+            line = self._line[self._tick]
+            self._tick += 1
+            velocity = self._way if self._straight else self._towards(line)
+            self._move(velocity, line)
+            if self._tick == self._ticks and not self._straight:
+                self._account()
+        return self._at.copy()
+
+    def hold(self) -> None:
+        """Drop the command: brake at the limit of acceleration, then stay."""
+        self._tick = self._ticks
+        self._aim, self._pace = self._at, np.zeros_like(self._at)
+
+    def take_interventions(self) -> tuple[Intervention, ...]:
+        """Return what velocity, acceleration and workspace kept from commands since the last call, once for each."""
+        taken = tuple(self._interventions)
+        self._interventions.clear()
+        return taken
+
+    def _appear(self, aim: Array) -> None:
+        if self._spec.limits != Limits():
+            raise ValueError(f"{self._spec.name} has limits, which bind from where it is: begin with its position")
+        self._at, self._aim, self._known = aim, aim, True
+
+    def _lay_line(self, aim: Array) -> None:
+        """Plan the straight line to aim, and find out whether all of it may be followed as it stands."""
+        period_s = self._ticks * self._tick_s
+        share = np.arange(1, self._ticks + 1)[:, None] / self._ticks
+        self._line = self._at + (aim - self._at) * share
+        self._line[-1] = aim
+        self._line[:, self._delta] = aim[self._delta]
+        self._way = np.where(self._delta, 0.0, (aim - self._at) / period_s)  # velocity along the line
+        pace, before = np.where(self._delta, 0.0, (aim - self._aim) / period_s), self._pace
+        onward = _lesser(_lesser(pace, before), self._way)
+        # What one tick can stop may go on to the end; what is too fast to be followed at all has an end to come to.
+        self._onward = np.where(np.abs(self._way) <= self._gain, self._way, onward)
+        self._onward[np.abs(self._way) > self._top] = 0.0
+        before_last = aim - self._way * self._tick_s
+        room = _stoppable(np.stack([self._high - before_last, self._low - before_last]) / self._tick_s, self._gain)
+        self._straight = bool(
+            np.all(
+                (np.abs(self._way - self._velocity) <= self._gain)
+                & (self._onward == self._way)
+                & (self._way <= room[0])
+                & (self._way >= room[1])
+            )
+        )
+        self._aim, self._pace, self._tick, self._kept_in = aim, pace, 0, False
+
+    def _towards(self, line: Array) -> Array:
+        """Return the velocity (n,) of the next tick: onto the line, braking for its end and for the end of the range.
+
+        line (n,) is where the straight line is at the tick's end.
+        """
+        left = self._ticks - self._tick + 1
+        gaps = np.stack([line - self._at, self._aim - self._at, self._high - self._at, self._low - self._at])
+        gaps /= self._tick_s
+        gaps[0] -= self._way
+        gaps[1] -= left * self._onward
+        to_line, to_end, up, down = _stoppable(gaps, self._gain)
+        to_line += self._way
+        to_end += self._onward
+        velocity = np.where(self._way >= 0, np.minimum(to_line, to_end), np.maximum(to_line, to_end))
+        velocity = np.minimum(np.maximum(velocity, np.maximum(down, -self._top)), np.minimum(up, self._top))
+        gained: Array = np.minimum(np.maximum(velocity, self._velocity - self._gain), self._velocity + self._gain)
+        return gained
+
+    def _stop_gently(self) -> None:
+        self._velocity = self._braked(self._velocity)
+        self._at = self._place(self._velocity, self._at)
+        self._at[self._delta] = self._none[self._delta]
+        self._aim, self._pace = self._at, np.zeros_like(self._at)
+
+    def _move(self, velocity: Array, line: Array) -> None:
+        """Go on at velocity (n,), or at as much of it as keeps the tool in the workspace."""
+        at = line if self._straight else self._place(velocity, line)
+        if self._workspace and not self._workspace.admits(self._braking(at, velocity)):
+            at, velocity = self._kept_inside(self._workspace, velocity, line)
+        self._at, self._velocity = at, velocity
+
+    def _kept_inside(self, workspace: Workspace, velocity: Array, line: Array) -> tuple[Array, Array]:
+        braked, refused = self._braked(self._velocity), workspace.refused
+        for halvings in range(1, HALVINGS + 1):
+            slower = braked + (velocity - braked) / 2**halvings
+            if workspace.admits(self._braking(at := self._place(slower, line), slower)):
+                break
+        else:
+            at, slower = self._place(braked, line), braked  # the way on which the last tick found that it can stop
+        if not self._kept_in:
+            self._interventions += workspace.report(refused, at)
+        self._kept_in, self._straight = True, False
+        return at, slower
+
+    def _place(self, velocity: Array, line: Array) -> Array:
+        at = np.minimum(np.maximum(self._at + velocity * self._tick_s, self._low), self._high)
+        near = np.abs(at - line) <= ROUNDING * (self._high - self._low)
+        return np.where(near | self._delta, line, at)
+
+    def _braking(self, at: Array, velocity: Array) -> Iterator[Array]:
+        """Yield at (n,) and the setpoints after it if the robot brakes from there on."""
+        yield at
+        while (velocity := self._braked(velocity)).any():
+            at = at + velocity * self._tick_s
+            yield at
+
+    def _braked(self, velocity: Array) -> Array:
+        return np.asarray(np.minimum(np.maximum(0.0, velocity - self._gain), velocity + self._gain))
+
+    def _account(self) -> None:
+        """Report what a command fell short of at its period's end; where the workspace kept it in, that says it all."""
+        missed = np.abs(self._at - self._aim) > REACHED * (self._high - self._low)
+        if missed.any() and not self._kept_in:
+            too_fast = np.abs(self._way) > self._top * (1 + REACHED)
+            self._interventions += self._report("velocity", missed & too_fast, self._aim, self._at)
+            self._interventions += self._report("acceleration", missed & ~too_fast, self._aim, self._at)
+
+    def _report(
+        self, kind: str, changed: NDArray[np.bool_], requested: Array, applied: Array
+    ) -> tuple[Intervention, ...]:
+        fields = self._spec.action
+        return tuple(
+            Intervention(kind, fields[i].name, float(requested[i]), float(applied[i])) for i in np.flatnonzero(changed)
+        )
+
+
+def _workspace(spec: RobotSpec, tool_position: ToolPosition | None) -> Workspace | None:
+    if spec.limits.workspace is None:
+        return None
+    if tool_position is None:
+        raise ValueError(f"{spec.name} has a workspace, and nothing tells where its tool is: give tool_position")
+    return Workspace(spec.limits.workspace, tool_position)
+
+
+def _stoppable(gap: Array, gain: Array) -> Array:
+    """Return the velocity of a tick after which braking by gain a tick ends at the gap's far end or before.
+
+    gap (..., n) is signed and divided by the tick, so in units of velocity, as gain (n,) is. With m more ticks of
+    braking after this one a velocity u covers (m + 1) u - gain m (m + 1) / 2; m is the most for which that is no more
+    than the gap at u = m gain.
+    """
+    distance = np.abs(gap)
+    more = np.floor((np.sqrt(1 + 8 * distance / gain) - 1) / 2)
+    return np.asarray(np.copysign(distance / (more + 1) + gain * more / 2, gap))
+
+
+def _lesser(one: Array, other: Array) -> Array:
+    """Return the smaller of two velocities (n,) that go the same way, zero where they do not."""
+    return np.where(one * other > 0, np.where(np.abs(one) < np.abs(other), one, other), 0.0)

@@ -1,0 +1,55 @@
+"""Keeps a robot's tool within a box, and lets one that began outside come back in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.types import Box, Intervention
+
+Array = NDArray[np.float64]
+ToolPosition = Callable[[Array], Array]  # (n,) in the order of spec.action to (3,), m in the robot's base frame
+
+AXES = ("tool_x", "tool_y", "tool_z")
+
+
+class Workspace:
+    """Says which ways the tool may go: those that stay in the box, widened by as far as it is outside already."""
+
+    def __init__(self, box: Box, tool_position: ToolPosition) -> None:
+        self._box, self._tool_position = box, tool_position
+        self._low, self._high = list(box.low), list(box.high)
+        self.refused: list[float] = []  # where the tool would have been, x y z, on the last way not admitted
+
+    def begin(self, at: Array) -> None:
+        """Start from the pose at (n,), wherever it is."""
+        self._low, self._high = self._hull([self._tool(at)])
+
+    def admits(self, way: Iterable[Array]) -> bool:
+        """Say whether the tool may go along way, poses (n,); once it may, it may go no further outside than that."""
+        tools = []
+        for pose in way:
+            tool = self._tool(pose)
+            if any(not low <= x <= high for low, x, high in zip(self._low, tool, self._high, strict=True)):
+                self.refused = tool
+                return False
+            tools.append(tool)
+        self._low, self._high = self._hull(tools)
+        return True
+
+    def report(self, refused: list[float], at: Array) -> list[Intervention]:
+        """Return an intervention for each axis by which a refused tool would have left; at (n,) is what came of it."""
+        axes = zip(AXES, self._low, refused, self._high, self._tool(at), strict=True)
+        return [Intervention("workspace", axis, x, now) for axis, low, x, high, now in axes if not low <= x <= high]
+
+    def _tool(self, pose: Array) -> list[float]:
+        x, y, z = self._tool_position(pose).tolist()  # plain floats: three comparisons are quicker than three arrays
+        return [x, y, z]
+
+    def _hull(self, tools: list[list[float]]) -> tuple[list[float], list[float]]:
+        return (
+            [min(ends) for ends in zip(self._box.low, *tools, strict=True)],
+            [max(ends) for ends in zip(self._box.high, *tools, strict=True)],
+        )
