@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,14 +61,6 @@ class Address:
         except ValueError:
             return False
 
-    def require_local(self) -> None:
-        """Raise EmbodiedError if other machines could reach it."""
-        if not self.is_local:
-            raise EmbodiedError(
-                f"{self} can be reached from other machines, and nothing on this wire is encrypted or checked yet; "
-                "serve on 127.0.0.1 or unix:/path, or say --insecure (insecure=True)"
-            )
-
     def require_free(self) -> None:
         """Raise EmbodiedError, saying why, if a server cannot listen here; gRPC itself gives no reason."""
         if self.path:
@@ -93,6 +86,12 @@ class Address:
             raise EmbodiedError(f"{self} is too long; a unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
         if not os.access(path.parent, os.W_OK):
             raise EmbodiedError(f"{path.parent} is no folder that a socket can be made in")
+        mode = path.parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise EmbodiedError(
+                f"every user may write to {path.parent}, and so put a socket of their own in the place of {path.name}; "
+                f"choose another folder, or chmod o-w {path.parent}"
+            )
         if not path.exists():
             return
         if not path.is_socket():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.bridge.lease import RobotStatus
-from embodied.bridge.lockstep import Peer, my_name
+from embodied.bridge.peer import Peer, my_name
 from embodied.bridge.status import decode_status
 from embodied.v1 import robot_pb2 as pb
 
@@ -39,9 +40,9 @@ class StopButton:
 
 
 @contextmanager
-def stop_button(address: str, name: str = "") -> Iterator[StopButton]:
+def stop_button(address: str, name: str = "", *, credentials: ClientCredentials = OPEN_CLIENT) -> Iterator[StopButton]:
     """Yield the emergency stop of the robot at an address, connected to nothing else."""
-    peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server")
+    peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server", credentials)
     try:
         yield StopButton(peer, name)
     finally:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from embodied.bridge.codec import decode_actions, decode_spec, encode_observation, encode_spec, require_text
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.bridge.envelope import pack, parse
-from embodied.bridge.lockstep import LockStep, Peer
+from embodied.bridge.lockstep import LockStep
+from embodied.bridge.peer import Peer
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
 from embodied.types import Action, Observation, RobotSpec
@@ -28,9 +30,16 @@ class PolicyDescription:
 class RemotePolicy:
     """A Policy behind an address. The first reset begins the session and close ends it."""
 
-    def __init__(self, address: str, *, connect_timeout_s: float = 5.0, reply_timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        credentials: ClientCredentials = OPEN_CLIENT,
+        connect_timeout_s: float = 5.0,
+        reply_timeout_s: float = 60.0,
+    ) -> None:
         """Connect and ask what the policy is; raise ProtocolError if none answers or it speaks another version."""
-        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["PolicyService"], "policy server")
+        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["PolicyService"], "policy server", credentials)
         self._reply_timeout_s = reply_timeout_s
         self._opening = threading.Lock()
         self._session: LockStep | None = None

@@ -13,6 +13,7 @@ import grpc
 
 from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
 from embodied.bridge.codec import decode_observation, decode_spec, encode_actions, encode_spec
+from embodied.bridge.credentials import OPEN_SERVER, ServerCredentials
 from embodied.bridge.envelope import unpack
 from embodied.bridge.refusals import encode_error
 from embodied.bridge.server import BridgeServer
@@ -146,14 +147,19 @@ class PolicyServer(BridgeServer):
 
 
 def serve_policy(
-    make_policy: Callable[[], Policy], address: str = DEFAULT_ADDRESS, *, name: str = "policy", insecure: bool = False
+    make_policy: Callable[[], Policy],
+    address: str = DEFAULT_ADDRESS,
+    *,
+    name: str = "policy",
+    insecure: bool = False,
+    credentials: ServerCredentials = OPEN_SERVER,
 ) -> PolicyServer:
     """Serve policies made by make_policy at address (host:port or unix:/path), one a session and reused after it.
 
     The first is made before this returns, and what make_policy raises comes through. Raise EmbodiedError if the address
-    is taken, or reachable from other machines without insecure.
+    is taken, or as BridgeServer does for its credentials.
     """
-    server = PolicyServer(address, threads=MAX_SESSIONS + SPARE_THREADS, insecure=insecure)
+    server = PolicyServer(address, threads=MAX_SESSIONS + SPARE_THREADS, insecure=insecure, credentials=credentials)
     try:
         service = PolicyService(name, PolicyPool(make_policy))
     except BaseException:

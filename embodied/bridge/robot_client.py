@@ -18,10 +18,12 @@ from embodied.bridge.codec import (
     encode_spec,
     require_text,
 )
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.bridge.emergency import StopButton
 from embodied.bridge.frames import FrameCodec
 from embodied.bridge.lease import RobotStatus
-from embodied.bridge.lockstep import LockStep, Peer, my_name
+from embodied.bridge.lockstep import LockStep
+from embodied.bridge.peer import Peer, my_name
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
 from embodied.types import Action, Frame, Observation, RobotSpec, Step
@@ -43,6 +45,7 @@ class RemoteRobot:
         self,
         address: str,
         *,
+        credentials: ClientCredentials = OPEN_CLIENT,
         name: str = "",
         takeover: bool = False,
         max_age_s: float | None = None,
@@ -55,7 +58,7 @@ class RemoteRobot:
         robot later than max_age_s after the observation that they answer are dropped: by default watchdog_s where time
         is real, and never (math.inf) where it is simulated.
         """
-        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server")
+        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server", credentials)
         self._name = name or my_name()
         self._takeover = takeover
         self._reply_timeout_s = reply_timeout_s

@@ -14,6 +14,7 @@ from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
 from embodied.bridge.audience import MAX_WATCHERS, Seen
 from embodied.bridge.codec import encode_observation, encode_spec, encode_step
 from embodied.bridge.control_session import ControlSession
+from embodied.bridge.credentials import OPEN_SERVER, ServerCredentials
 from embodied.bridge.envelope import pack
 from embodied.bridge.robot_host import RobotHost
 from embodied.bridge.server import BridgeServer
@@ -127,14 +128,20 @@ class RobotServer(BridgeServer):
 
 
 def serve_robot(
-    make_robot: Callable[[], Robot], address: str = DEFAULT_ADDRESS, *, insecure: bool = False
+    make_robot: Callable[[], Robot],
+    address: str = DEFAULT_ADDRESS,
+    *,
+    insecure: bool = False,
+    credentials: ServerCredentials = OPEN_SERVER,
 ) -> RobotServer:
     """Make the robot on a thread of its own and serve it at address (host:port or unix:/path).
 
-    Raise EmbodiedError if the address is taken, or reachable from other machines without insecure. The robot is made
+    Raise EmbodiedError if the address is taken, or as BridgeServer does for its credentials. The robot is made
     only once the address is ours, and what make_robot raises comes through.
     """
-    server = RobotServer(address, threads=MAX_STREAMS + MAX_WATCHERS + SPARE_THREADS, insecure=insecure)
+    server = RobotServer(
+        address, threads=MAX_STREAMS + MAX_WATCHERS + SPARE_THREADS, insecure=insecure, credentials=credentials
+    )
     try:
         host = RobotHost(make_robot)
     except BaseException:

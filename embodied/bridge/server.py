@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import grpc
@@ -12,24 +13,44 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from embodied.bridge.address import GRPC_OPTIONS, Address
+from embodied.bridge.admission import Admission, CountingPool
+from embodied.bridge.credentials import OPEN_SERVER, ServerCredentials
+from embodied.bridge.introspection import Introspection
 from embodied.errors import EmbodiedError
+
+SERVER_OPTIONS = (
+    *GRPC_OPTIONS,
+    ("grpc.max_concurrent_streams", 256),  # of one connection
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # a connection that says nothing is not kept
+)
 
 
 class BridgeServer:
     """A server at an address; a context manager that stops it."""
 
-    def __init__(self, address: str, *, threads: int, insecure: bool) -> None:
-        """Bind to address; raise EmbodiedError if it is taken, or reachable from elsewhere without insecure."""
+    def __init__(
+        self, address: str, *, threads: int, insecure: bool = False, credentials: ServerCredentials = OPEN_SERVER
+    ) -> None:
+        """Bind to address.
+
+        Raise EmbodiedError if it is taken, CredentialsError if the credentials cannot be used, or if other machines
+        could reach the address and the credentials would let anyone in, unless that is meant: insecure.
+        """
         wanted = Address.parse(address)
-        if not insecure:
-            wanted.require_local()
+        credentials.require_enough(wanted, insecure=insecure)
+        tls, token = credentials.load(), credentials.load_token()
         wanted.require_free()
-        self._grpc = grpc.server(ThreadPoolExecutor(threads, "bridge"), options=GRPC_OPTIONS)
+        pool = CountingPool(threads, "bridge")
+        self._grpc = grpc.server(pool, interceptors=[Admission(token, pool)], options=SERVER_OPTIONS)
         try:
-            port = self._grpc.add_insecure_port(str(wanted))
+            with _files_of_ours_alone():
+                port = self._listen(wanted, tls)
         except RuntimeError as error:
             raise EmbodiedError(f"{wanted} cannot be listened on") from error
         self._address = wanted if wanted.path else Address(host=wanted.host, port=port)
+        self._introspection: Introspection | None = None
         self._release: Callable[[], None] = lambda: None
         self._started = False
         self._stopping = threading.Lock()
@@ -44,6 +65,7 @@ class BridgeServer:
         """Answer the schema's methods with the service's of the same name; release runs once, after the last."""
         handlers = {method.name: _handler(method, getattr(service, method.name)) for method in schema.methods}
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(schema.full_name, handlers),))
+        self._introspection = Introspection(self._grpc, (schema.full_name,))
         self._release = release
         self._grpc.start()
         self._started = True
@@ -57,6 +79,8 @@ class BridgeServer:
         with self._stopping:
             if self._stopped.is_set():
                 return
+            if self._introspection is not None:
+                self._introspection.leave()
             if not self._started:
                 self._grpc.start()  # else gRPC keeps the port
             self._grpc.stop(grace=None).wait()
@@ -68,6 +92,21 @@ class BridgeServer:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+    def _listen(self, address: Address, tls: grpc.ServerCredentials | None) -> int:
+        if tls is None:
+            return self._grpc.add_insecure_port(str(address))
+        return self._grpc.add_secure_port(str(address), tls)
+
+
+@contextmanager
+def _files_of_ours_alone() -> Iterator[None]:
+    """Let a unix socket be made accessible to this user only; changing that afterwards would leave a moment open."""
+    mask = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(mask)
 
 
 def _handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:

@@ -8,9 +8,10 @@ from typing import Self, cast
 import grpc
 
 from embodied.bridge.codec import decode_observation, decode_step
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.bridge.envelope import unpack
 from embodied.bridge.lease import RobotStatus
-from embodied.bridge.lockstep import Peer, my_name
+from embodied.bridge.peer import Peer, my_name
 from embodied.bridge.status import decode_status
 from embodied.errors import ProtocolError
 from embodied.types import Observation, Step
@@ -22,9 +23,11 @@ Sight = RobotStatus | Observation | Step
 class RobotWatch:
     """An iterator over what is to be seen of a robot, the status first; a context manager that ends it."""
 
-    def __init__(self, address: str, *, frames: bool = False, name: str = "") -> None:
+    def __init__(
+        self, address: str, *, frames: bool = False, name: str = "", credentials: ClientCredentials = OPEN_CLIENT
+    ) -> None:
         """Begin to watch the robot at address; frames come where the operator asked for them as well."""
-        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server")
+        self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server", credentials)
         self._replies = self._peer.follow("Watch", pb.WatchRequest(client=name or my_name(), frames=frames))
         self._closed = False
 
@@ -61,6 +64,6 @@ class RobotWatch:
         self.close()
 
 
-def watch_robot(address: str, *, frames: bool = False) -> RobotWatch:
+def watch_robot(address: str, *, frames: bool = False, credentials: ClientCredentials = OPEN_CLIENT) -> RobotWatch:
     """Watch the robot at address without disturbing its operator; use it in a `with`, and iterate."""
-    return RobotWatch(address, frames=frames)
+    return RobotWatch(address, frames=frames, credentials=credentials)

@@ -1,0 +1,105 @@
+"""The far side as seen from a client: its channel, its methods, who we say we are, and how its failures are told."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, cast
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from embodied.bridge.address import GRPC_OPTIONS, PROTOCOL, Address
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
+from embodied.errors import ProtocolError
+
+_MEANINGS = {
+    grpc.StatusCode.UNIMPLEMENTED: "answers, but is no {what}: a robot server is asked for a policy, or the reverse",
+    grpc.StatusCode.UNAVAILABLE: "cannot be reached or went away",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "did not answer in time; is the {what} running there?",
+    grpc.StatusCode.CANCELLED: "ended the session",
+    grpc.StatusCode.ABORTED: "ended the session",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "refused",
+    grpc.StatusCode.FAILED_PRECONDITION: "refused",
+}
+
+
+def my_name() -> str:
+    """Return what this client is called where people read who holds a robot."""
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+class Peer:
+    """A server as its client sees it; every call that leaves here carries the client's credentials."""
+
+    def __init__(
+        self, address: str, schema: ServiceDescriptor, what: str, credentials: ClientCredentials = OPEN_CLIENT
+    ) -> None:
+        """Open a channel to address without waiting for it; what says what is expected there.
+
+        Raise CredentialsError, naming the file, for credentials that cannot be used.
+        """
+        where = Address.parse(address)
+        self.address = str(where)
+        self.what = what
+        self._schema = schema
+        self._credentials = credentials
+        self._metadata = credentials.load_metadata()
+        self._channel = _open(self.address, credentials.load(where))
+
+    def ask(self, method: str, request: Message, timeout_s: float, *, patient: bool = False) -> Any:  # noqa: ANN401
+        """Return the answer to a unary method's request; patient waits for a server that is still starting."""
+        answer = GetMessageClass(self._schema.methods_by_name[method].output_type)
+        call = self._channel.unary_unary(
+            f"/{self._schema.full_name}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            return call(request, timeout=timeout_s, wait_for_ready=patient, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self.failure(error) from error
+
+    def describe(self, request: Message, timeout_s: float) -> Any:  # noqa: ANN401  as ask
+        """Return what the far side says it is, once it has started; raise ProtocolError if its protocol is another."""
+        described = self.ask("Describe", request, timeout_s, patient=True)
+        if described.protocol != PROTOCOL:
+            raise ProtocolError(f"{self.address} speaks version {described.protocol} of the protocol, we {PROTOCOL}")
+        return described
+
+    def stream(self, method: str, requests: Iterator[bytes]) -> Iterator[bytes]:
+        """Begin a stream of bytes both ways."""
+        begin: Any = self._channel.stream_stream(f"/{self._schema.full_name}/{method}")
+        return cast(Iterator[bytes], begin(requests, metadata=self._metadata))
+
+    def follow(self, method: str, request: Message) -> Iterator[bytes]:
+        """Begin a stream of bytes towards us."""
+        begin: Any = self._channel.unary_stream(
+            f"/{self._schema.full_name}/{method}", request_serializer=type(request).SerializeToString
+        )
+        return cast(Iterator[bytes], begin(request, metadata=self._metadata))
+
+    def close(self) -> None:
+        """Close the channel; idempotent."""
+        self._channel.close()
+
+    def failure(self, error: grpc.RpcError) -> ProtocolError:
+        """Return what a failed call means, in words."""
+        code, details = error.code(), error.details() or "no details"
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return ProtocolError(f"{self.what} at {self.address} refused: {self._about_token()} ({details})")
+        meaning = _MEANINGS.get(code, f"failed with {code.name}").format(what=self.what)
+        return ProtocolError(f"{self.what} at {self.address} {meaning} ({details})")
+
+    def _about_token(self) -> str:
+        token = self._credentials.token
+        return "it wants a token; say --token FILE" if token is None else f"the token in {token} is not its own"
+
+
+def _open(address: str, tls: grpc.ChannelCredentials | None) -> grpc.Channel:
+    if tls is None:
+        return grpc.insecure_channel(address, options=GRPC_OPTIONS)
+    return grpc.secure_channel(address, tls, options=GRPC_OPTIONS)
