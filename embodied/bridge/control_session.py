@@ -111,7 +111,7 @@ class ControlSession:
         self._host.thread.submit(self._codec.close)
 
     def _hear(self, data: bytes, heard_ns: int) -> None:
-        self._host.lease.touch(self)
+        self._host.hear(self)
         request, refusal = pb.ControlRequest(), None
         try:
             request = parse(pb.ControlRequest, data)

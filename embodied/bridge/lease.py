@@ -99,12 +99,14 @@ class Lease(Generic[S]):
             self._lapsed = False
             return True
 
-    def touch(self, session: S) -> None:
-        """Note that the holder was heard just now."""
+    def touch(self, session: S) -> bool:
+        """Note that the holder was heard just now; return whether it had lapsed and goes on."""
         with self._lock:
-            if self._holder is session and not (self._lapsed and self._realtime):
-                self._heard_s = self._clock_s()
-                self._lapsed = False
+            if self._holder is not session or (self._lapsed and self._realtime):
+                return False
+            self._heard_s = self._clock_s()
+            revived, self._lapsed = self._lapsed, False
+            return revived
 
     def lapse(self) -> S | None:
         """Return the holder if it has now been silent for watchdog_s, once for each time that it falls silent."""

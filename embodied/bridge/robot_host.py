@@ -65,6 +65,11 @@ class RobotHost:
         self._wake.set()
         self.audience.show(None)
 
+    def hear(self, session: Session) -> None:
+        """Note that the session's operator lives."""
+        if self.lease.touch(session):
+            self._wake.set()  # there is somebody to watch over again
+
     def leave(self, session: Session) -> None:
         """Have the robot stopped and the lease given back soon, without waiting for either."""
         if self.lease.holds(session):

@@ -1,0 +1,499 @@
+"""Control of a robot over gRPC: one operator, takeover, silence, deadlines, and streams that mean harm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import grpc
+import numpy as np
+import pytest
+
+from embodied.bridge import control_session
+from embodied.bridge.codec import encode_spec
+from embodied.bridge.control_session import MAX_WAITING
+from embodied.bridge.emergency import stop_button
+from embodied.bridge.robot_client import RemoteRobot
+from embodied.bridge.robot_server import MAX_STREAMS, RobotServer, serve_robot
+from embodied.errors import ProtocolError, SpecMismatchError
+from embodied.types import Camera, PoseAction
+from embodied.v1 import robot_pb2 as pb
+from embodied.v1 import types_pb2
+from tests.dummy_robot import DummyRobot
+from tests.paced_robot import PacedRobot
+from tests.raw_operator import RawOperator, hold
+
+HOLD = PoseAction(np.zeros(3, np.float32))
+ABORTED, REFUSED = grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION
+LONG_S = 15.0  # of a motion that is to be cut short
+
+
+@pytest.fixture
+def robot() -> PacedRobot:
+    return PacedRobot()
+
+
+@pytest.fixture
+def server(robot: PacedRobot) -> Iterator[RobotServer]:
+    with serve_robot(lambda: robot) as server:
+        yield server
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait for what another thread brings about; fail if it does not."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.002)
+
+
+def status(server: RobotServer):
+    with stop_button(server.address) as button:
+        return button.status()
+
+
+# The handshake.
+
+
+def test_every_difference_of_the_spec_is_told_and_nothing_is_held(server: RobotServer, robot: PacedRobot) -> None:
+    other = replace(
+        robot.spec,
+        action=tuple(reversed(robot.spec.action)),
+        cameras=(Camera("front", 24, 32, 45.0),),
+        control_hz=20.0,
+    )
+    with RawOperator(server.address) as operator:
+        refusal = operator.open(expected=encode_spec(other)).error
+        assert refusal.code == types_pb2.ERROR_CODE_SPEC_MISMATCH
+        for difference in ("control_hz: expected 20.0, found 10.0", "cameras: expected ['front']", "action: expected"):
+            assert f"\n  - {difference}" in refusal.message
+        assert status(server).holder == ""
+        assert operator.open(expected=encode_spec(robot.spec)).HasField("opened")
+
+
+def test_a_wrong_version_and_a_wrong_spec_are_told_together(server: RobotServer, robot: PacedRobot) -> None:
+    other = encode_spec(replace(robot.spec, version="7"))
+    with RawOperator(server.address) as operator:
+        said = operator.ask(open=pb.Open(protocol=1, expected=other)).error.message
+        assert "- the client speaks version 1 of the protocol, the robot 2" in said and "- version: expected 7" in said
+
+
+def test_a_robot_that_changed_since_it_was_described_is_refused() -> None:
+    with serve_robot(PacedRobot) as server, RemoteRobot(server.address) as client:
+        address = server.address
+        server.stop()
+        with serve_robot(DummyRobot, address), pytest.raises(SpecMismatchError, match=r"cameras\.front\.height"):
+            for _ in range(50):  # until the channel has found the new server
+                try:
+                    client.reset(0, "wait")
+                except SpecMismatchError:
+                    raise
+                except ProtocolError:
+                    time.sleep(0.1)
+
+
+def test_a_session_is_opened_once(server: RobotServer) -> None:
+    with RawOperator(server.address) as operator:
+        operator.open()
+        assert "open already" in operator.open().error.message
+        assert operator.begin().error.message == "" and status(server).sessions == 1
+
+
+def test_a_reply_repeats_the_number_of_its_request(server: RobotServer) -> None:
+    with RawOperator(server.address) as operator:
+        assert operator.ask(sequence=7, step=hold()).sequence == 7  # refused
+        assert operator.ask(sequence=9, open=pb.Open(protocol=2)).sequence == 9
+        assert operator.ask(sequence=8, reset=pb.Reset(task="wait")).sequence == 8
+        operator.send(sequence=100, heartbeat=pb.Heartbeat())
+        assert operator.ask(sequence=3, step=hold()).sequence == 3
+        assert operator.ask(sequence=4, reset=pb.Reset(task="juggle")).sequence == 4
+
+
+# One operator.
+
+
+def test_a_second_operator_is_refused_at_once_in_the_middle_of_a_chunk() -> None:
+    robot = PacedRobot(period_s=LONG_S)
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as first:
+        first.open("anna")
+        first.send(reset=pb.Reset(task="wait"))
+        assert robot.moving.wait(10)
+        started = time.monotonic()
+        said = r"is held by anna since \d\d:\d\d:\d\d UTC \(\d+\.\d s\).*takeover=True \(--takeover\)"
+        with RemoteRobot(server.address) as second, pytest.raises(ProtocolError, match=said):
+            second.reset(0, "wait")
+        assert time.monotonic() - started < LONG_S / 2
+
+
+def test_a_client_that_is_closed_cuts_what_it_waits_for_short() -> None:
+    robot = PacedRobot(period_s=LONG_S)
+    with serve_robot(lambda: robot) as server, RemoteRobot(server.address) as client:
+        said = list[str]()
+
+        def reset() -> None:
+            with pytest.raises(ProtocolError) as failure:
+                client.reset(0, "wait")
+            said.append(str(failure.value))
+
+        resetting = threading.Thread(target=reset)
+        resetting.start()
+        assert robot.moving.wait(10)
+        started = time.monotonic()
+        client.close()
+        resetting.join(10)
+        wait_until(lambda: robot.stops > 0)
+        assert time.monotonic() - started < LONG_S / 2 and "ended the session" in said[0]
+
+
+def test_a_takeover_cuts_the_chunk_short_and_ends_the_other_session() -> None:
+    robot = PacedRobot(period_s=LONG_S)
+    with (
+        serve_robot(lambda: robot) as server,
+        RawOperator(server.address) as first,
+        RawOperator(server.address) as second,
+    ):
+        first.open("anna")
+        first.send(reset=pb.Reset(task="wait"))
+        robot.moving.wait(10)
+        started = time.monotonic()
+        assert second.open("ben", takeover=True).HasField("opened")
+        assert time.monotonic() - started < LONG_S / 2
+        assert first.ended() == (ABORTED, "ben took the robot over; it has stopped")
+        assert second.ask(step=hold()).error.message.startswith("step before reset")
+
+
+def test_nothing_of_the_old_session_is_carried_out_once_the_new_one_is_open() -> None:
+    robot = PacedRobot(period_s=0.01)
+    with serve_robot(lambda: robot) as server:
+        for _ in range(20):
+            with RawOperator(server.address) as first, RawOperator(server.address) as second:
+                first.begin("anna", takeover=True)
+                for _ in range(MAX_WAITING - 1):
+                    first.send(step=hold(2))
+                robot.moving.wait(10)
+                second.open("ben", takeover=True)
+                steps = robot.steps
+                second.ask(reset=pb.Reset(task="wait"))
+                assert robot.steps == steps
+                assert first.ended()[0] is ABORTED
+
+
+def test_a_client_that_was_taken_over_says_so_until_it_reconnects(server: RobotServer) -> None:
+    with RemoteRobot(server.address, name="anna") as first, RemoteRobot(server.address, name="ben") as second:
+        first.reset(0, "wait")
+        with pytest.raises(ProtocolError, match="held by anna"):
+            second.reset(0, "wait")
+        second.reconnect(takeover=True)
+        second.reset(0, "wait")
+        for words in ("ben took the robot over", "ben took the robot over.*reconnect\\(\\) or connect again"):
+            with pytest.raises(ProtocolError, match=words):
+                first.step(HOLD)
+        with pytest.raises(ProtocolError, match="held by ben"):
+            first.reconnect()
+        second.close()
+        first.reconnect()
+        with pytest.raises(ProtocolError, match="step before reset"):
+            first.step(HOLD)
+        first.reset(0, "wait")
+        first.step(HOLD)
+
+
+def test_a_client_made_to_take_over_takes_over_once(server: RobotServer) -> None:
+    with RemoteRobot(server.address) as first, RemoteRobot(server.address, takeover=True) as second:
+        first.reset(0, "wait")
+        second.reset(0, "wait")
+        second.step(HOLD)
+
+
+def race(server: RobotServer, operators: int, *, takeover: bool) -> tuple[list[RawOperator], list[RawOperator]]:
+    """Open so many sessions at once; return those that were opened and are still, and all."""
+    barrier = threading.Barrier(operators)
+    everyone = [RawOperator(server.address) for _ in range(operators)]
+    opened = list[RawOperator]()
+
+    def run(operator: RawOperator) -> None:
+        barrier.wait()
+        try:
+            if operator.open(takeover=takeover).HasField("opened"):
+                opened.append(operator)
+        except grpc.RpcError as error:
+            assert takeover or error.code() in (REFUSED, grpc.StatusCode.RESOURCE_EXHAUSTED)  # type: ignore[union-attr]
+
+    threads = [threading.Thread(target=run, args=(operator,)) for operator in everyone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return opened, everyone
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_of_operators_that_race_exactly_one_holds_the_robot(server: RobotServer, takeover: bool) -> None:
+    for _ in range(100):
+        opened, everyone = race(server, 3, takeover=takeover)
+        assert takeover or len(opened) == 1
+        assert status(server).holder == "raw"
+
+        def moves(operator: RawOperator) -> bool:
+            try:
+                return operator.ask(reset=pb.Reset(task="wait")).HasField("observation")
+            except grpc.RpcError as error:
+                assert error.code() is ABORTED  # type: ignore[union-attr]
+                return False
+
+        (winner,) = [operator for operator in opened if moves(operator)]
+        winner.leave()
+        assert status(server).holder == ""
+        for operator in everyone:
+            operator.__exit__()
+
+
+def test_of_a_hundred_at_once_one_holds_the_robot_and_the_stop_is_heard(server: RobotServer) -> None:
+    opened, everyone = race(server, 100, takeover=False)
+    assert len(opened) == 1 and status(server).sessions == 1
+    with stop_button(server.address) as button:
+        assert button.press().stopped
+    for operator in everyone:
+        operator.__exit__()
+
+
+# Silence.
+
+
+def test_heartbeats_keep_an_idle_operator_in_real_time() -> None:
+    with (
+        serve_robot(lambda: PacedRobot(realtime=True, watchdog_s=0.3)) as server,
+        RemoteRobot(server.address, max_age_s=np.inf) as client,
+        RawOperator(server.address) as silent,
+    ):
+        client.reset(0, "wait")
+        with pytest.raises(grpc.RpcError, match="is held by"):
+            silent.open()
+        wait_until(lambda: status(server).held_s > 1.2)
+        client.step(HOLD)
+        assert status(server).stalls == 0
+
+
+def test_heartbeats_are_heard_while_a_chunk_is_carried_out() -> None:
+    with (
+        serve_robot(lambda: PacedRobot(period_s=0.2, realtime=True, watchdog_s=0.3)) as server,
+        RemoteRobot(server.address) as client,
+    ):
+        client.reset(0, "wait")
+        step = client.step(*[HOLD] * 6)
+        assert step.executed == 6 and status(server).stalls == 0
+
+
+def test_in_real_time_silence_stops_the_robot_within_the_watchdogs_time_and_ends_the_session() -> None:
+    robot = PacedRobot(period_s=LONG_S, realtime=True, watchdog_s=0.2)
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
+        operator.open("anna")
+        operator.send(reset=pb.Reset(task="wait"))
+        spoke = time.monotonic()
+        assert robot._halt.wait(10)
+        assert 0.15 < time.monotonic() - spoke < 1.0
+        assert operator.ended() == (ABORTED, "no sign of life from anna for 0.2 s; the robot has stopped")
+        wait_until(lambda: status(server).holder == "")
+        assert status(server).stalls == 1
+
+
+def test_in_simulated_time_a_silent_operator_goes_on_unless_another_came() -> None:
+    robot = PacedRobot(watchdog_s=0.1)
+    with (
+        serve_robot(lambda: robot) as server,
+        RawOperator(server.address) as first,
+        RawOperator(server.address) as second,
+    ):
+        first.begin("anna")
+        wait_until(lambda: status(server).stalls == 1)
+        assert robot.stops >= 1
+        assert first.ask(step=hold()).step.executed == 1
+        wait_until(lambda: status(server).stalls == 2)
+        assert second.open("ben").HasField("opened")
+        assert first.ended()[0] is ABORTED
+
+
+def test_in_simulated_time_too_silence_cuts_a_chunk_short() -> None:
+    robot = PacedRobot(watchdog_s=0.1)
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
+        operator.begin()
+        robot._period_s = 0.05
+        step = operator.ask(step=hold(20)).step
+        assert 1 <= step.executed <= 10 and step.executed + step.dropped == 20
+
+
+def test_commands_that_wait_behind_a_silence_are_refused_not_carried_out() -> None:
+    robot = PacedRobot(watchdog_s=0.1)
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
+        operator.begin()
+        robot._period_s = 0.05
+        for _ in range(3):
+            operator.send(step=hold(10))
+        assert operator.reply().step.dropped
+        for _ in range(2):
+            assert operator.reply().error.code == types_pb2.ERROR_CODE_LATE
+
+
+# Deadlines.
+
+
+def test_actions_that_come_in_time_are_carried_out_by_the_servers_clock_alone(server: RobotServer) -> None:
+    with RawOperator(server.address) as operator:
+        began_ns = operator.begin().server_ns
+        assert 0 <= time.monotonic_ns() - began_ns < 10e9  # the same machine, so we may look
+        step = operator.ask(step=hold(3), answers_ns=began_ns, within_ns=3600 * 10**9)
+        assert step.step.executed == 3 and step.step.dropped == 0 and step.server_ns > began_ns
+
+
+def test_late_actions_are_dropped_counted_and_told_and_the_robot_holds(server: RobotServer, robot: PacedRobot) -> None:
+    with RawOperator(server.address) as operator:
+        began = operator.begin()
+        steps, stops = robot.steps, robot.stops
+        reply = operator.ask(step=hold(3), answers_ns=began.server_ns, within_ns=1)
+        assert (reply.step.executed, reply.step.dropped) == (0, 3)
+        (late,) = reply.step.interventions
+        assert late.kind == "late" and late.field == "age_s" and 1e-9 == late.applied < late.requested < 10
+        assert (robot.steps, robot.stops) == (steps, stops + 1)
+        assert reply.step.observation.state == began.observation.state and reply.server_ns > began.server_ns
+        assert status(server).late_actions == 3
+        fresh = operator.ask(step=hold(3), answers_ns=reply.server_ns, within_ns=10 * 10**9)
+        assert fresh.step.executed == 3
+
+
+def test_actions_grow_late_while_they_wait_for_the_robot() -> None:
+    robot = PacedRobot()
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
+        began_ns = operator.begin().server_ns
+        robot._period_s = 0.2
+        operator.send(step=hold(2))
+        operator.send(step=hold(2), answers_ns=began_ns, within_ns=150 * 10**6)  # in time as it arrives
+        assert operator.reply().step.executed == 2
+        assert operator.reply().step.dropped == 2
+
+
+@pytest.mark.parametrize("realtime", [False, True])
+def test_a_robot_that_cannot_be_looked_at_shows_what_it_showed_last(realtime: bool) -> None:
+    robot = DummyRobot(front=(24, 32))
+    robot._spec = replace(robot.spec, realtime=realtime, watchdog_s=5.0)
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
+        began = operator.begin()
+        reply = operator.ask(step=hold(), answers_ns=began.server_ns, within_ns=1)
+        assert reply.step.dropped == 1 and reply.step.observation.state == began.observation.state
+        assert (reply.server_ns == began.server_ns) == realtime  # in real time it has grown old
+
+
+@pytest.mark.parametrize(("answers_ns", "within_ns"), [(2**62, 1), (0, -1)])
+def test_a_deadline_that_is_none_is_refused(server: RobotServer, answers_ns: int, within_ns: int) -> None:
+    with RawOperator(server.address) as operator:
+        operator.begin()
+        reply = operator.ask(step=hold(), answers_ns=answers_ns, within_ns=within_ns)
+        assert reply.error.code == types_pb2.ERROR_CODE_PROTOCOL
+
+
+def test_a_slow_client_is_told_that_its_actions_were_late_and_goes_on(server: RobotServer) -> None:
+    with RemoteRobot(server.address, max_age_s=0.05) as client:
+        seen = client.reset(0, "wait")
+        time.sleep(0.06)
+        step = client.step(HOLD, HOLD)
+        assert (step.executed, step.dropped, set(step.observation.frames)) == (0, 2, set(seen.frames))
+        assert [i.kind for i in step.interventions] == ["late"] and step.interventions[0].requested > 0.05
+        assert client.step(HOLD, HOLD).executed == 2
+
+
+@pytest.mark.parametrize(("realtime", "late"), [(True, True), (False, False)])
+def test_by_default_only_where_time_is_real_are_actions_ever_late(realtime: bool, late: bool) -> None:
+    with (
+        serve_robot(lambda: PacedRobot(realtime=realtime, watchdog_s=0.2)) as server,
+        RemoteRobot(server.address) as client,
+    ):
+        client.reset(0, "wait")
+        time.sleep(0.25)
+        assert bool(client.step(HOLD).dropped) == late
+
+
+def test_an_age_that_is_none_is_refused(server: RobotServer) -> None:
+    for age_s in (0.0, -1.0, np.nan):
+        with pytest.raises(ProtocolError, match="max_age_s must be above 0"):
+            RemoteRobot(server.address, max_age_s=age_s)
+
+
+# Streams that mean harm.
+
+
+def test_more_requests_than_are_answered_end_the_session(robot: PacedRobot, server: RobotServer) -> None:
+    robot._period_s = LONG_S
+    with RawOperator(server.address) as operator:
+        operator.open()
+        for _ in range(MAX_WAITING + 1):
+            operator.send(reset=pb.Reset(task="wait"))
+        code, said = operator.ended()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and f"more than {MAX_WAITING} requests" in said
+        wait_until(lambda: status(server).holder == "")
+
+
+def test_an_operator_that_reads_no_replies_is_cut_off() -> None:
+    robot = DummyRobot()  # each reply is larger than what the network takes before it is read
+    with serve_robot(lambda: robot) as server, grpc.insecure_channel(server.address) as channel:
+        requests = [
+            pb.ControlRequest(open=pb.Open(protocol=2)),
+            *[pb.ControlRequest(reset=pb.Reset(task="wait"))] * 500,
+        ]
+        begin = channel.stream_stream("/embodied.v1.RobotService/Control")
+        call = begin(request.SerializeToString() for request in requests)
+        wait_until(lambda: status(server).sessions == 1)
+        wait_until(lambda: status(server).holder == "")
+        wait_until(lambda: "operator" not in {thread.name for thread in threading.enumerate()})
+        assert robot.resets <= 2 * MAX_WAITING
+        call.cancel()
+
+
+def test_streams_that_open_nothing_are_ended_and_shut_nobody_out_for_long(
+    server: RobotServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_session, "OPEN_TIMEOUT_S", 0.5)
+    idle = [RawOperator(server.address) for _ in range(MAX_STREAMS + 30)]
+    codes = [operator.ended()[0] for operator in idle]
+    assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    with RemoteRobot(server.address) as client:
+        client.reset(0, "wait")
+    for operator in idle:
+        operator.__exit__()
+
+
+def test_the_stages_of_a_step_add_up_to_what_it_took(server: RobotServer, robot: PacedRobot) -> None:
+    with RemoteRobot(server.address) as client:
+        client.reset(0, "wait")
+        started_ns = time.monotonic_ns()
+        step = client.step(HOLD)
+        took_ns = time.monotonic_ns() - started_ns
+    assert set(step.timing_ns) == {"queue", "robot", "encode", "wire", "decode"}
+    assert min(step.timing_ns.values()) >= 0 and 0 <= took_ns - sum(step.timing_ns.values()) < 5e6
+
+
+def test_a_reply_to_another_request_ends_the_session() -> None:
+    def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        for request in requests:
+            sequence = pb.ControlRequest.FromString(request).sequence
+            yield pb.ControlReply(sequence=sequence - 1, opened=pb.Opened()).SerializeToString()
+
+    def describe(request: bytes, context: grpc.ServicerContext) -> bytes:
+        spec = encode_spec(DummyRobot().spec)
+        return pb.DescribeRobotReply(protocol=2, spec=spec).SerializeToString()
+
+    handlers = {
+        "Control": grpc.stream_stream_rpc_method_handler(answer),
+        "Describe": grpc.unary_unary_rpc_method_handler(describe),
+    }
+    wrong = grpc.server(ThreadPoolExecutor(2))
+    wrong.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("embodied.v1.RobotService", handlers),))
+    port = wrong.add_insecure_port("127.0.0.1:0")
+    wrong.start()
+    with (
+        RemoteRobot(f"127.0.0.1:{port}") as client,
+        pytest.raises(ProtocolError, match=r"answered request 1 with opened to request 0"),
+    ):
+        client.reset(0, "wait")
+    wrong.stop(None).wait()
