@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("embodied", "envs", "policies")
 
 BRIDGE = {"grpc", "grpc_health", "grpc_reflection", "google"}
-FILES = {"pyarrow", "cv2", "av", "tqdm"}
+FILES = {"pyarrow", "cv2", "av", "tqdm", "matplotlib"}
 
 
 @dataclass(frozen=True)

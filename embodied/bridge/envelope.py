@@ -7,12 +7,13 @@ can be appended to a serialised message (https://protobuf.dev/programming-guides
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
+from numpy.typing import NDArray
 
 from embodied.bridge.arrays import decode_array
 from embodied.errors import ProtocolError
@@ -25,53 +26,96 @@ FRAMES = 2  # the number of the field `repeated Frame frames` in every envelope
 FRAME_RAW = pb.Frame.DESCRIPTOR.fields_by_name["raw"].number
 ARRAY_DATA = pb.Array.DESCRIPTOR.fields_by_name["data"].number
 MAX_FIELDS = 256  # in one message: a sender of more means harm
+MAX_ENVELOPE_BYTES = 8 * 1024 * 1024  # of a message without its frames: parsed, it may take many times its size
+SMALL_BYTES = 4096  # up to here protobuf's own classes are quicker than taking frames out of a message by hand
 
 _DELIMITED = 2  # wire type
 
 
 def pack(envelope: Message, frames: Mapping[str, Frame]) -> bytes:
-    """Return the envelope's bytes with the frames in its field `frames`.
+    """Return the envelope's bytes with the frames, raw, in its field `frames`.
 
     Raise ProtocolError for a frame that is not uint8 (H, W, 3).
     """
     parts: list[Any] = [envelope.SerializeToString()]
     for name, frame in frames.items():
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise ProtocolError(f"frame {name!r} must be uint8 (H, W, 3), got {frame.dtype}{frame.shape}")
-        parts += [_frame_head(name, frame.shape), np.ascontiguousarray(frame)]
+        require_frame(name, frame)
+        parts += raw_field(name, frame)
     return b"".join(parts)
 
 
-def unpack(kind: type[M], data: bytes) -> tuple[M, dict[str, Frame]]:
-    """Return the envelope without its frames, and the frames, read-only views of data.
+def raw_field(name: str, frame: Frame) -> list[Any]:
+    """Return the parts of a raw frame's field, to be joined to an envelope's bytes."""
+    return [_frame_head(name, frame.shape), np.ascontiguousarray(frame)]
 
-    Raise ProtocolError for what is no message of this kind, or has a frame that is none.
+
+def frame_field(frame: pb.Frame) -> bytes:
+    """Return the field of a frame that is small, to be joined to an envelope's bytes."""
+    data = frame.SerializeToString()
+    return _head(FRAMES, len(data)) + data
+
+
+def require_frame(name: str, frame: NDArray[Any]) -> None:
+    """Raise ProtocolError for what is not uint8 (H, W, 3)."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ProtocolError(f"frame {name!r} must be uint8 (H, W, 3), got {frame.dtype}{frame.shape}")
+
+
+def refuse_content(frame: pb.Frame) -> Frame:
+    """Raise ProtocolError for a frame that is not raw."""
+    raise ProtocolError(f"frame {frame.camera!r} has no content that this version reads; it reads raw")
+
+
+def unpack(
+    kind: type[M], data: bytes, read: Callable[[pb.Frame], Frame] = refuse_content
+) -> tuple[M, dict[str, Frame]]:
+    """Return the envelope without its frames, and the frames; raw ones are read-only views of data.
+
+    read is given each frame that is not raw. Raise ProtocolError for what is no message of this kind, or has a frame
+    that is none.
     """
-    rest, found = _split(memoryview(data), FRAMES)
-    frames = dict(_decode_frame(frame) for frame in found)
+    if len(data) <= SMALL_BYTES:
+        envelope: Any = parse(kind, data)
+        found = [(frame.camera, _decode_small(frame, read)) for frame in envelope.frames]
+        envelope.ClearField("frames")
+    else:
+        rest, fields = _split(memoryview(data), FRAMES)
+        envelope, found = parse(kind, rest), [_decode_frame(field, read) for field in fields]
+    frames = dict(found)
     if len(frames) != len(found):
         raise ProtocolError(f"two frames of one camera among {sorted(frames)}")
-    return parse(kind, rest), frames
+    return envelope, frames
 
 
 def parse(kind: type[M], data: bytes) -> M:
-    """Return the message; raise ProtocolError if data is none of this kind."""
+    """Return the message; raise ProtocolError if data is none of this kind, or larger than any needs to be."""
+    if len(data) > MAX_ENVELOPE_BYTES:
+        raise ProtocolError(
+            f"a {kind.DESCRIPTOR.name} of {len(data)} bytes beside its frames; at most {MAX_ENVELOPE_BYTES} are read"
+        )
     try:
         return kind.FromString(data)
     except DecodeError as error:
         raise ProtocolError(f"not a {kind.DESCRIPTOR.name}: {error}") from error
 
 
-def _decode_frame(data: memoryview) -> tuple[str, Frame]:
+def _decode_small(frame: pb.Frame, read: Callable[[pb.Frame], Frame]) -> Frame:
+    if not frame.HasField("raw"):
+        return read(frame)
+    pixels = decode_array(frame.raw)
+    require_frame(frame.camera, pixels)
+    return pixels
+
+
+def _decode_frame(data: memoryview, read: Callable[[pb.Frame], Frame]) -> tuple[str, Frame]:
     rest, content = _split(data, FRAME_RAW)
-    name = parse(pb.Frame, rest).camera
-    if len(content) != 1:
-        raise ProtocolError(f"frame {name!r} has no content that this version reads; it reads raw")
-    head, pixels = _split(content[0], ARRAY_DATA)
-    frame = decode_array(parse(pb.Array, head), pixels[-1] if pixels else b"")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ProtocolError(f"frame {name!r} must be uint8 (H, W, 3), got {frame.dtype}{frame.shape}")
-    return name, frame
+    frame = parse(pb.Frame, rest)
+    if not content:
+        return frame.camera, read(frame)
+    head, pixels = _split(content[-1], ARRAY_DATA)
+    array = decode_array(parse(pb.Array, head), pixels[-1] if pixels else b"")
+    require_frame(frame.camera, array)
+    return frame.camera, array
 
 
 @lru_cache(maxsize=64)
