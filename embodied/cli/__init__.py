@@ -20,9 +20,11 @@ VERBS = {
     "serve": "serve a policy over gRPC",
     "stop": "press a robot's emergency stop, or release it",
     "rollout": "run a policy on a robot and write a report, videos and a summary",
+    "recover": "make a dataset of what an interrupted rollout had recorded",
     "compare": "compare two reports that share their seeds, episode by episode",
     "collect": "record demonstrations",
     "finetune": "train a policy on a dataset",
+    "check": "test anyone's robot server against the contract",
     "doctor": "say what this machine can do, what is missing and the command that mends it",
 }
 
