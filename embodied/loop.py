@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from embodied.errors import InvalidActionError, InvalidInstructionError
@@ -30,11 +31,14 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Cycle:
-    """One decision: the policy's time, the robot's time for the whole chunk, and the actions carried out."""
+    """One decision: the policy's time, the robot's time for the whole chunk, and what became of its actions."""
 
     act_ns: int
     step_ns: int
-    steps: int
+    steps: int  # actions carried out
+    dropped: int = 0  # actions that were not: late, or cut short by a stop
+    policy_ns: Mapping[str, int] = field(default_factory=dict)  # the stages of act_ns, as far as the policy names them
+    robot_ns: Mapping[str, int] = field(default_factory=dict)  # the stages of step_ns, as far as the robot names them
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Episode:
     cycles: tuple[Cycle, ...]
     interventions: tuple[Intervention, ...]
     observed: bool  # frames were rendered at every step, so its step times are not those of a plain run
+    policy_counts: Mapping[str, int] = field(default_factory=dict)  # what the policy counted, as an AsyncPolicy does
 
 
 def run_episode(
@@ -67,7 +72,8 @@ def run_episode(
 
     The instruction is the robot's own unless given; the robot judges success by its own either way. Without
     observers a chunk is one message, and only its last step is rendered, since the policy looks at nothing between.
-    With any the chunk goes action by action; the outcome is the same.
+    With any the chunk goes action by action; the outcome is the same. Where the policy has them, `timing_ns` is read
+    after each decision (stage: what it took) and `counts` after the episode.
     Raise UnknownNameError for a bad task, InvalidInstructionError, InvalidObservationError for what the robot should
     never have sent, and SpecMismatchError if the policy was made for another robot.
     """
@@ -81,35 +87,27 @@ def run_episode(
     policy.reset(instruction, robot.spec)
     for observer in observers:
         observer.began(observation)
-
-    cycles: list[Cycle] = []
-    interventions: list[Intervention] = []
-    steps, reward, success, done = 0, 0.0, False, False
-    while not done and steps < max_steps:
+    tally = _Tally()
+    while not tally.done and tally.spent < max_steps:
         robot.spec.check_observation(observation)
-        chunk, act_ns = _decide(policy, replace(observation, instruction=instruction))
-        step_ns = executed = 0
-        for step, took_ns in _carry_out(robot, chunk[: max_steps - steps], observers):
-            step_ns += took_ns
-            executed += step.executed
-            reward += step.reward
-            interventions += step.interventions
-            observation, success, done = step.observation, step.success, step.done
-        steps += executed
-        cycles.append(Cycle(act_ns, step_ns, executed))
+        decision = _decide(policy, replace(observation, instruction=instruction))
+        steps = list(_carry_out(robot, decision.chunk[: max_steps - tally.spent], observers))
+        observation = steps[-1][0].observation
+        tally.add(decision, steps)
     for observer in observers:
-        observer.ended(success)
+        observer.ended(tally.success)
     return Episode(
         task=task,
         seed=seed,
         instruction=instruction,
-        success=success,
-        steps=steps,
-        reward=reward,
+        success=tally.success,
+        steps=sum(cycle.steps for cycle in tally.cycles),
+        reward=tally.reward,
         reset_ns=reset_ns,
-        cycles=tuple(cycles),
-        interventions=tuple(interventions),
+        cycles=tuple(tally.cycles),
+        interventions=tuple(tally.interventions),
         observed=bool(observers),
+        policy_counts=dict(getattr(policy, "counts", {})),
     )
 
 
@@ -130,14 +128,46 @@ def check_instruction(text: str) -> str:
     return stripped
 
 
-def _decide(policy: Policy, observation: Observation) -> tuple[Sequence[Action], int]:
-    """Return what the policy answers, with the nanoseconds it took."""
+@dataclass(frozen=True)
+class _Decision:
+    """What the policy answered, how long that took, and what the time went into."""
+
+    chunk: Sequence[Action]
+    took_ns: int
+    stages_ns: Mapping[str, int]
+
+
+@dataclass
+class _Tally:
+    """What came of an episode so far."""
+
+    spent: int = 0  # of max_steps
+    reward: float = 0.0
+    success: bool = False
+    done: bool = False
+    cycles: list[Cycle] = field(default_factory=list)
+    interventions: list[Intervention] = field(default_factory=list)
+
+    def add(self, decision: _Decision, timed_steps: Sequence[tuple[Step, int]]) -> None:
+        """Add what came of a decision. A dropped action is spent too, else one who is always late would never end."""
+        steps = [step for step, _ in timed_steps]
+        executed, dropped = sum(step.executed for step in steps), sum(step.dropped for step in steps)
+        robot_ns = sum((Counter(step.timing_ns) for step in steps), Counter[str]())
+        took_ns = sum(took_ns for _, took_ns in timed_steps)
+        self.cycles.append(Cycle(decision.took_ns, took_ns, executed, dropped, decision.stages_ns, dict(robot_ns)))
+        self.spent += max(1, executed + dropped)
+        self.reward += sum(step.reward for step in steps)
+        self.interventions += (intervention for step in steps for intervention in step.interventions)
+        self.success, self.done = steps[-1].success, steps[-1].done
+
+
+def _decide(policy: Policy, observation: Observation) -> _Decision:
     began_ns = time.monotonic_ns()
     chunk = policy.act(observation)
     took_ns = time.monotonic_ns() - began_ns
     if not chunk:
         raise InvalidActionError("the policy returned no action")
-    return chunk, took_ns
+    return _Decision(chunk, took_ns, dict(getattr(policy, "timing_ns", {})))
 
 
 def _carry_out(robot: Robot, chunk: Sequence[Action], observers: Sequence[Observer]) -> Iterator[tuple[Step, int]]:

@@ -1,11 +1,12 @@
-"""An output folder that appears whole or not at all."""
+"""An output folder that appears whole or not at all; what a fault cut short may stay beside it."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from embodied.errors import EmbodiedError
@@ -16,28 +17,45 @@ class OutputError(EmbodiedError):
 
 
 @contextlib.contextmanager
-def output_folder(path: Path, *, marker: str, force: bool = False) -> Iterator[Path]:
-    """Yield a new folder that becomes path when the block succeeds and vanishes when it does not.
+def output_folder(
+    path: Path, *, marker: str, force: bool = False, keep: Callable[[Path], bool] = lambda _: False
+) -> Iterator[Path]:
+    """Yield a new folder beside path that becomes path when the block succeeds and vanishes when it does not.
 
+    The folder is called path.partial, or path.partial-2 and so on where an earlier one was left. When the block fails
+    it stays if keep, given the folder, says that it is worth it; and it stays, as it is, when this process is killed.
     Raise OutputError, before the block runs, if path holds anything; force replaces it, but only if it has the file
     called marker, so that a slip of the keyboard cannot delete what is no earlier output.
     """
     path = path.resolve()
     _check(path, marker, force)
-    partial, replaced = (path.parent / f".{path.name}.{what}-{os.getpid()}" for what in ("partial", "replaced"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+        partial = _new_folder(path.with_name(f"{path.name}.partial"))
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror}") from error
+    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
     try:
         yield partial
         if path.exists():
             path.rename(replaced)
         partial.rename(path)
+    except BaseException:
+        if not keep(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _new_folder(path: Path) -> Path:
+    """Make a folder called path, or path-2, path-3, ... where those are taken."""
+    for attempt in itertools.count(1):
+        folder = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 def _check(path: Path, marker: str, force: bool) -> None:

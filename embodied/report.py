@@ -28,6 +28,8 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
 
     protocol is everything that decides the outcomes (its hash is the report's); run is what does not: addresses,
     workers, duration. Latencies leave out observed episodes, whose every step was rendered, unless all were observed.
+    `act` is a decision and `step` one action carried out; the stages, as `robot.motion` or `policy.work`, are of a
+    whole cycle: one decision and its chunk.
     """
     names = dict.fromkeys(e.task for e in episodes)
     tasks = {name: _task_report([e for e in episodes if e.task == name]) for name in names}
@@ -39,12 +41,9 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
         "tasks": tasks,
         "mean_of_tasks": sum(t["successes"] / t["episodes"] for t in tasks.values()) / len(tasks),
         "mean_of_tiers": None,
-        "latency_ms": {
-            "act": _percentiles_ms([c.act_ns for c in cycles]),
-            "step": _percentiles_ms([c.step_ns / c.steps for c in cycles]),
-            "reset": _percentiles_ms([e.reset_ns for e in timed]),
-        },
+        "latency_ms": _latency_ms(timed, cycles),
         "control": _control(cycles, protocol["robot"]["spec"]["control_hz"], len(timed)),
+        "actions": _actions(episodes),
         "safety": _safety(episodes),
         "run": dict(run),
         "versions": {"python": platform.python_version(), "platform": platform.platform(), **installed(PACKAGES)},
@@ -77,9 +76,10 @@ def wilson_interval(successes: int, episodes: int, z: float = Z_95) -> tuple[flo
 def summarise(report: Report) -> str:
     """Write the report for a reader, as Markdown."""
     protocol, control, safety = report["protocol"], report["control"], report["safety"]
-    policy = protocol["policy"]
+    policy, execution = protocol["policy"], protocol["execution"]
+    how = f" · {execution['mode']}" + (f", {execution['delay_ms']} ms delay" if execution["delay_ms"] else "")
     lines = [
-        f"# {protocol['robot']['spec']['name']} · {policy['module'] or 'remote policy'}",
+        f"# {protocol['robot']['spec']['name']} · {policy['module'] or 'remote policy'}{how}",
         "",
         *table(
             ["task", "episodes", "successes", "rate", "95 % interval", "steps (median)"],
@@ -96,6 +96,7 @@ def summarise(report: Report) -> str:
         f"Control rate {control['rate_hz']:.1f} Hz (the robot's own: {control['target_hz']:g} Hz); "
         f"{control['over_budget_cycles']} of {control['cycles']} cycles over budget.",
         f"Safety interventions: {_counts(safety['interventions'])}.",
+        f"Actions: {_counts(report['actions'])}.",
     ]
     if protocol["instruction"] is not None:
         lines.append(f"Every instruction was replaced by: {protocol['instruction']!r}.")
@@ -105,6 +106,27 @@ def summarise(report: Report) -> str:
         lines.append(f"Checkpoint {policy['checkpoint_sha256'][:16]}.")
     lines.append(f"Protocol {report['protocol_hash'][:16]}.")
     return "\n".join(lines) + "\n"
+
+
+def delay_entry(report: Report) -> dict[str, Any]:
+    """Return what report.json keeps under `delays` of one of several executions; its whole report is beside it."""
+    kept = ("protocol_hash", "tasks", "mean_of_tasks", "actions")
+    return {**report["protocol"]["execution"], **{key: report[key] for key in kept}}
+
+
+def summarise_delays(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Write the entries of `delays` for a reader, as Markdown: a row for each delay and mode."""
+    rows = [
+        [entry["delay_ms"], entry["mode"], name, *_task_row(name, task)[1:]]
+        for entry in entries
+        for name, task in entry["tasks"].items()
+    ]
+    header = ["delay ms", "mode", "task", "episodes", "successes", "rate", "95 % interval", "steps (median)"]
+    lines = [
+        "Success against delay, on the same seeds; steps are control periods, with those in which the robot held.",
+        "",
+    ]
+    return "\n".join([*lines, *table(header, rows)]) + "\n"
 
 
 def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:
@@ -132,6 +154,19 @@ def _percentiles_ms(times_ns: Sequence[float]) -> dict[str, float]:
     return {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
 
 
+def _latency_ms(episodes: Sequence[Episode], cycles: Sequence[Cycle]) -> dict[str, dict[str, float]]:
+    times_ns: dict[str, list[float]] = {
+        "act": [c.act_ns for c in cycles],
+        "step": [c.step_ns / c.steps for c in cycles if c.steps],
+        "reset": [e.reset_ns for e in episodes],
+    }
+    for cycle in cycles:
+        for who, stages_ns in (("policy", cycle.policy_ns), ("robot", cycle.robot_ns)):
+            for stage, took_ns in stages_ns.items():
+                times_ns.setdefault(f"{who}.{stage}", []).append(took_ns)
+    return {stage: _percentiles_ms(times) for stage, times in times_ns.items() if times}
+
+
 def _control(cycles: Sequence[Cycle], control_hz: float, episodes: int) -> dict[str, Any]:
     """A cycle is over budget if deciding and carrying out took longer than the control periods that it filled."""
     busy_s = sum(c.act_ns + c.step_ns for c in cycles) / 1e9
@@ -142,6 +177,17 @@ def _control(cycles: Sequence[Cycle], control_hz: float, episodes: int) -> dict[
         "over_budget_cycles": sum((c.act_ns + c.step_ns) / 1e9 > c.steps / control_hz for c in cycles),
         "episodes_timed": episodes,
     }
+
+
+def _actions(episodes: Sequence[Episode]) -> dict[str, int]:
+    """Count the actions by what became of them, and what the policy counted: chunks, stale ones, steps held."""
+    counts = Counter[str]()
+    for episode in episodes:
+        counts["executed"] += episode.steps
+        counts["dropped"] += sum(cycle.dropped for cycle in episode.cycles)
+        counts["late"] += sum(i.kind == "late" for i in episode.interventions)
+        counts.update(episode.policy_counts)
+    return dict(counts)
 
 
 def _safety(episodes: Sequence[Episode]) -> dict[str, Any]:

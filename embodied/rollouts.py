@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from embodied.delay import SYNC, Execution, executing
 from embodied.errors import EmbodiedError
 from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, Observer, run_episode
@@ -49,8 +50,9 @@ class Job:
 
     task: str
     seed: int
+    execution: Execution = SYNC
     video: Path | None = None
-    recording: Path | None = None  # a dataset of this episode alone
+    recording: Path | None = None  # the spool of this episode
 
 
 @dataclass(frozen=True)
@@ -90,24 +92,23 @@ class Workers:
             self.close()
             raise
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Episode]:
-        """Run the jobs and yield each episode as it ends, in no particular order."""
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Episode]]:
+        """Run the jobs and yield each with its episode as it ends, in no particular order."""
         waiting = iter(jobs)
         idle = [pipe for _, pipe in self._workers]
-        busy: list[Connection] = []
+        busy: dict[Connection, Job] = {}
         while True:
             while idle and (job := next(waiting, None)) is not None:
                 pipe = idle.pop()
                 pipe.send(job)
-                busy.append(pipe)
+                busy[pipe] = job
             if not busy:
                 return
-            ready = wait(busy)
+            ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
                 episode: Episode = _receive(pipe)
-                busy.remove(pipe)
                 idle.append(pipe)
-                yield episode
+                yield busy.pop(pipe), episode
 
     def close(self) -> None:
         """End the workers, in the middle of an episode if need be; idempotent."""
@@ -165,6 +166,9 @@ class _EndablePolicy:
             raise SystemExit(0)
         return self._policy.act(observation)
 
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  what a policy may have besides: timing_ns, counts
+        return getattr(self._policy, name)
+
 
 def _work(pipe: Connection, setup: Setup, threads: int) -> None:
     """Open the robot and the policy, then run jobs until the pipe closes."""
@@ -212,9 +216,10 @@ def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]
 
 def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, ending: _Ending) -> Episode:
     with contextlib.ExitStack() as stack:
+        executed = stack.enter_context(executing(policy, job.execution, robot.spec))
         return run_episode(
             robot,
-            _EndablePolicy(policy, ending),
+            _EndablePolicy(executed, ending),
             task=job.task,
             seed=job.seed,
             instruction=setup.instruction,
@@ -237,4 +242,6 @@ def _observers(
     if job.recording is not None:
         from embodied.recording.rollout import RolloutRecorder
 
-        yield RolloutRecorder(job.recording, spec, task=job.task, seed=job.seed, instruction=setup.instruction)
+        yield stack.enter_context(
+            RolloutRecorder(job.recording, spec, task=job.task, seed=job.seed, instruction=setup.instruction)
+        )

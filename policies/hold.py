@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from embodied.errors import EmbodiedError, ProtocolError, SpecMismatchError
-from embodied.types import Action, Observation, PoseAction, RobotSpec
+from embodied.errors import EmbodiedError, ProtocolError
+from embodied.holding import hold_measured, require_holdable
+from embodied.types import Action, Observation, RobotSpec
 
 
 class HoldPolicy:
@@ -23,11 +22,7 @@ class HoldPolicy:
         """Begin an episode; raise SpecMismatchError for another robot, or where an action field has no state field."""
         if self._trained_for is not None:
             self._trained_for.require_same(spec, expected="this hold policy")
-        state = {f.name: f for f in spec.state}
-        lacking = [f.name for f in spec.action if f.mode == "absolute" and f.name not in state]
-        if lacking:
-            lines = [f"action.{name}: no state field of this name to hold" for name in lacking]
-            raise SpecMismatchError("the hold policy", f"robot {spec.name!r}", lines)
+        require_holdable(spec, "the hold policy")
         self._spec = spec
 
     def act(self, observation: Observation) -> Sequence[Action]:
@@ -35,12 +30,7 @@ class HoldPolicy:
         if self._spec is None:
             raise ProtocolError("act before reset: begin an episode first")
         self._spec.check_observation(observation)
-        measured = dict(zip((f.name for f in self._spec.state), observation.state, strict=True))
-        # A measured position may lie a hair outside its range, and a command may not.
-        values = [
-            0.0 if f.mode == "delta" else min(max(float(measured[f.name]), f.low), f.high) for f in self._spec.action
-        ]
-        return [PoseAction(np.array(values, np.float32))]
+        return [hold_measured(self._spec, observation)]
 
 
 def make(checkpoint: Path | None = None) -> HoldPolicy:

@@ -74,6 +74,10 @@ class TokenPolicy:
             if name.endswith("_box")
         }
 
+    def whole(self) -> TokenPolicy:
+        """Return the same policy handing out each chunk whole and not ensembled, for one who blends them himself."""
+        return TokenPolicy(self.checkpoint, horizon=self.checkpoint.plan.chunk, mode=self.mode, ensemble=False)
+
     def reset(self, instruction: str, spec: RobotSpec) -> None:
         """Begin an episode.
 

@@ -15,6 +15,7 @@ PROTOCOL = {
     "robot": {"spec": {"name": "dummy", "control_hz": 10.0}},
     "policy": {"module": "policies.hold", "checkpoint_sha256": None, "privileged": False},
     "instruction": None,
+    "execution": {"mode": "sync", "delay_ms": 0},
 }
 
 

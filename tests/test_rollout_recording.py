@@ -33,8 +33,10 @@ class Talker(Reacher):
 
 
 def record(path: Path, robot, policy, *, task: str, seed: int = 0, max_steps: int = 100) -> Path:
-    recorder = RolloutRecorder(path, robot.spec, task=task, seed=seed)
-    run_episode(robot, policy, task=task, seed=seed, max_steps=max_steps, observers=[recorder])
+    spool = path.with_suffix(".arrow")
+    with RolloutRecorder(spool, robot.spec, task=task, seed=seed) as recorder:
+        run_episode(robot, policy, task=task, seed=seed, max_steps=max_steps, observers=[recorder])
+    join([spool], path, {})
     return path
 
 
@@ -82,11 +84,9 @@ class Mute(ToyRobot):
 
 def test_parts_are_joined_in_the_order_given_and_a_label_that_one_lacks_is_nan(tmp_path):
     robots = [ToyRobot(16, -1), Mute(16, -1)]
-    parts = [
+    for seed, robot in zip((9, 3), robots, strict=True):
         record(tmp_path / f"{seed}", robot, Reacher(), task="reach", seed=seed, max_steps=4)
-        for seed, robot in zip((9, 3), robots, strict=True)
-    ]
-    join(parts, tmp_path / "both", {"why": "a test"})
+    assert join([tmp_path / "9.arrow", tmp_path / "3.arrow"], tmp_path / "both", {"why": "a test"}) == []
     reader = DatasetReader(tmp_path / "both")
     assert [e.seed for e in reader.episodes] == [9, 3] and reader.collection == {"why": "a test"}
     assert np.isfinite(reader.labels["target_position"]).all(1).tolist() == [False, True, True, True] + 4 * [False]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -15,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from embodied.cli.arguments import add_checkpoint, add_robot_options, natural_int, positive_int
+from embodied.cli.rollout_output import DELAYS, EPISODES, RECORDING, SPOOLS, VIDEOS, episode_line, rescue, write
+from embodied.delay import MODES, Execution
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
 from embodied.modules import checkpoint_sha256, is_address
 from embodied.output import output_folder
-from embodied.report import build_report, summarise
 from embodied.rollouts import EXPERT, Job, Opened, Setup, Workers
 from embodied.types import RobotSpec
 
@@ -29,12 +28,17 @@ EXAMPLE = """examples:
   embodied rollout --robot envs.so101 --policy expert --task stack --episodes 20 --out runs/expert
   embodied rollout --robot 127.0.0.1:50051 --policy 127.0.0.1:50052 --task reach --episodes 5 --out runs/remote
   embodied rollout --robot envs.so101 --policy policies.token --task push --episodes 50 --record 50 --out runs/push
+  embodied rollout --robot envs.so101 --policy policies.token --task pick_place --episodes 100 \\
+      --delay-ms 0,50,100,200,500 --workers 2 --out runs/delay
 
-runs/push/recording is then a dataset for embodied finetune; judge what learnt from it on other seeds (--seed).
+runs/push/recording is then a dataset for embodied finetune; judge what learnt from it on other seeds (--seed). Of a
+rollout that fails, what was recorded and filmed so far stays in OUT.partial.
+
+In mode sync the robot holds while the policy thinks; in mode async it moves on, and each chunk is blended into the plan
+(the chunks must be longer than the delay; policies.token hands out whole ones then, and a policy server has to be
+started so that it does: embodied serve policies.token --policy-option horizon=12 --policy-option ensemble=false).
+--delay-ms counts in simulated time, each delay rounded up to control periods, and so needs a robot in lock step.
 """
-
-RECORDING = "recording"  # in the output folder
-PARTS = "parts"  # in the recording while it is made
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,27 +67,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", type=natural_int, default=0, metavar="K", help="for each task, as a LeRobot dataset (default 0)"
     )
+    parser.add_argument(
+        "--delay-ms", type=delays, metavar="D[,D2]", help="simulate these delays of the policy, in both modes or --mode"
+    )
+    parser.add_argument("--mode", choices=MODES, help="whether the robot waits for the policy (default sync)")
     parser.add_argument("--camera", action="append", default=[], metavar="NAME", help="drawn in videos (default all)")
+
+
+def delays(text: str) -> tuple[int, ...]:
+    """Read milliseconds with commas between them."""
+    return tuple(dict.fromkeys(map(natural_int, text.split(","))))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes; write report.json, summary.md, episodes.jsonl and what was asked to be watched, or nothing."""
     setup = _setup(args)
     began_s = time.monotonic()
-    with output_folder(args.out, marker="report.json", force=args.force) as folder:
+    with output_folder(args.out, marker="report.json", force=args.force, keep=rescue) as folder:
         with Workers(setup, args.workers) as workers:
             opened, spec = workers.opened, workers.opened.spec
             policy = _policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
             jobs = _jobs(args, spec, folder)
             for name in setup.cameras:
                 spec.camera(name)
-            results = {(e.task, e.seed): e for e in _progress(workers.run(jobs), len(jobs))}
-        episodes = [results[job.task, job.seed] for job in jobs]
+            results = dict(_progress(_noted(workers.run(jobs), folder / EPISODES), len(jobs)))
         protocol = _protocol(setup, spec, policy, jobs)
-        report = build_report(protocol, episodes, _run_notes(args, time.monotonic() - began_s))
-        _write(folder, report, episodes, jobs)
-    print(summarise(report))
-    print(f"wrote {args.out}/report.json" + (f" and {args.out}/{RECORDING}" if args.record else ""))
+        ordered = {job: results[job] for job in jobs}
+        write(folder, protocol, ordered, _run_notes(args, time.monotonic() - began_s))
+        summary = (folder / "summary.md").read_text(encoding="utf-8")
+    print(summary)
+    also = [RECORDING] * bool(args.record) + [DELAYS] * (args.delay_ms is not None)
+    print(" and ".join([f"wrote {args.out}/report.json", *(f"{args.out}/{path}" for path in also)]))
     return 0
 
 
@@ -100,6 +114,8 @@ def _setup(args: argparse.Namespace) -> Setup:
         raise EmbodiedError("videos need av and cv2: pip install 'embodied-runtime[record]', or say --videos 0")
     if args.record and not (find_spec("pyarrow") and find_spec("cv2")):
         raise EmbodiedError("a recording needs pyarrow and cv2: pip install 'embodied-runtime[record]'")
+    if args.delay_ms and not find_spec("matplotlib"):
+        raise EmbodiedError("the plot of --delay-ms needs matplotlib: pip install 'embodied-runtime[record]'")
     return Setup(
         robot=args.robot,
         policy=args.policy,
@@ -114,37 +130,55 @@ def _setup(args: argparse.Namespace) -> Setup:
 
 
 def _jobs(args: argparse.Namespace, spec: RobotSpec, folder: Path) -> list[Job]:
-    """Lay out the episodes: the i-th of every task has the seed --seed + i, whoever runs it."""
+    """Lay out the episodes: the i-th of every task has the seed --seed + i, whoever runs it and however.
+
+    Of several executions the first is the one that is watched.
+    """
     tasks = list(spec.tasks) if args.task == "all" else list(dict.fromkeys(args.task.split(",")))
     if not tasks:
         raise EmbodiedError(f"{spec.name} has no tasks")
     for task in tasks:
         spec.require_task(task)
     jobs: list[Job] = []
-    for task in tasks:
-        safe = re.sub(r"[^-.\w]", "_", task)  # a robot across a network names its tasks, not our folders
-        for i in range(args.episodes):
-            seed = args.seed + i
-            video = folder / "videos" / f"{safe}_{seed}.mp4" if i < args.videos else None
-            recording = folder / RECORDING / PARTS / f"{len(jobs):06d}" if i < args.record else None
-            jobs.append(Job(task, seed, video, recording))
+    for execution in _executions(args):
+        for task in tasks:
+            safe = re.sub(r"[^-.\w]", "_", task)  # a robot across a network names its tasks, not our folders
+            for i in range(args.episodes):
+                seed, watched = args.seed + i, not jobs or execution == jobs[0].execution
+                video = folder / VIDEOS / f"{safe}_{seed}.mp4" if watched and i < args.videos else None
+                recording = folder / SPOOLS / f"{len(jobs):06d}.arrow" if watched and i < args.record else None
+                jobs.append(Job(task, seed, execution, video, recording))
     return jobs
 
 
-def _progress(episodes: Iterator[Episode], total: int) -> Iterable[Episode]:
+def _executions(args: argparse.Namespace) -> list[Execution]:
+    if args.delay_ms is None:
+        return [Execution(args.mode or "sync")]
+    return [Execution(mode, ms) for ms in args.delay_ms for mode in ([args.mode] if args.mode else MODES)]
+
+
+def _noted(results: Iterator[tuple[Job, Episode]], file: Path) -> Iterator[tuple[Job, Episode]]:
+    """Write each episode's line as it ends, so that a fault loses none."""
+    with file.open("w", encoding="utf-8", buffering=1) as lines:
+        for job, episode in results:
+            lines.write(episode_line(job, episode))
+            yield job, episode
+
+
+def _progress(results: Iterator[tuple[Job, Episode]], total: int) -> Iterable[tuple[Job, Episode]]:
     if not find_spec("tqdm"):
-        yield from episodes
+        yield from results
         return
     from tqdm import tqdm  # a robot's own computer need not have it
 
     successes = 0
     interval_s = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants few lines
     with tqdm(total=total, unit="episode", dynamic_ncols=True, mininterval=interval_s) as bar:
-        for done, episode in enumerate(episodes, 1):
+        for done, (job, episode) in enumerate(results, 1):
             successes += episode.success
             bar.set_postfix_str(f"{successes}/{done} succeeded", refresh=False)
             bar.update()
-            yield episode
+            yield job, episode
 
 
 def _policy_protocol(setup: Setup, opened: Opened) -> dict[str, Any]:
@@ -186,33 +220,5 @@ def _run_notes(args: argparse.Namespace, duration_s: float) -> dict[str, Any]:
         "workers": args.workers,
         "cores": os.cpu_count(),
         "duration_s": round(duration_s, 3),
-        "recording": RECORDING if args.record else None,
-    }
-
-
-def _write(folder: Path, report: dict[str, Any], episodes: list[Episode], jobs: list[Job]) -> None:
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    (folder / "summary.md").write_text(summarise(report), encoding="utf-8")
-    lines = [json.dumps(_episode_record(episode), ensure_ascii=False) for episode in episodes]
-    (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if videos := [job.video for job in jobs if job.video]:
-        from embodied.recording.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
-
-        write_png(folder / "contact_sheet.png", contact_sheet(videos))
-    if parts := [job.recording for job in jobs if job.recording]:
-        from embodied.recording.rollout import join  # nor does --record 0 need pyarrow
-
-        join(parts, folder / RECORDING, {key: report[key] for key in ("protocol", "protocol_hash", "versions")})
-        shutil.rmtree(folder / RECORDING / PARTS)
-
-
-def _episode_record(episode: Episode) -> dict[str, Any]:
-    return {
-        "task": episode.task,
-        "seed": episode.seed,
-        "instruction": episode.instruction,
-        "success": episode.success,
-        "steps": episode.steps,
-        "reward": episode.reward,
-        "interventions": len(episode.interventions),
+        "recording": str(RECORDING) if args.record else None,
     }

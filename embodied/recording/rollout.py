@@ -1,71 +1,89 @@
-"""Records what a policy did: each watched episode as a small dataset of its own, and those joined into one."""
+"""Records what a policy did: each watched episode goes to a spool as it runs, and spools are joined into a dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from embodied.errors import InvalidActionError
-from embodied.recording.episode import Episode, EpisodeRecorder
-from embodied.recording.reader import DatasetReader
+from embodied.errors import InvalidActionError, InvalidObservationError
+from embodied.recording import format as layout
+from embodied.recording.spool import Head, Spool, SpoolWriter
 from embodied.recording.writer import DatasetWriter
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Step, Vector
 
 
 class RolloutRecorder:
-    """An Observer that writes one episode at path: the actions that were commanded, whether it succeeds or not.
+    """An Observer that spools one episode to path: the actions that were commanded, whether it succeeds or not.
 
-    A row is `perturbed` where the safety layer carried out something else. Its labels are those of the Step before it,
+    A row is `perturbed` where the robot's side carried out something else. Its labels are those of the Step before it,
     which a robot gives over gRPC too, so the first row has none and a recording does not depend on where the robot is.
+    A context manager: an episode that does not end stays readable up to its last step.
     """
 
     def __init__(self, path: Path, spec: RobotSpec, *, task: str, seed: int, instruction: str | None = None) -> None:
         self._path, self._spec = path, spec
         self._task, self._seed, self._instruction = task, seed, instruction
         self._labels: Mapping[str, Vector] = {}
-        self._label_sizes: dict[str, int] = {}
+        self._spool: SpoolWriter | None = None
 
     def began(self, observation: Observation) -> None:
         """Begin the episode with the instruction that the policy was given: the robot's own unless another was."""
         instruction = self._instruction or observation.instruction.strip()
-        self._episode = EpisodeRecorder(self._task, self._seed, instruction)
+        self._spool = SpoolWriter(self._path, Head(self._spec, self._task, self._seed, instruction))
         self._observation = observation
 
     def stepped(self, action: Action, step: Step) -> None:
-        """Add a row; raise InvalidActionError for anything but a pose, which the format has no column for."""
+        """Write a row.
+
+        Raise InvalidActionError for anything but a pose, which the format has no column for, InvalidObservationError
+        where a camera's frame is missing, and DatasetError where the disk is full.
+        """
+        assert self._spool is not None
         if not isinstance(action, PoseAction):
             raise InvalidActionError(f"a recording takes poses, and the policy said {action}; leave --record out")
-        perturbed = bool(step.interventions)
-        self._episode.add(self._observation, action.values, step, labels=self._labels, perturbed=perturbed)
+        if missing := [c.name for c in self._spec.cameras if c.name not in self._observation.frames]:
+            raise InvalidObservationError(f"{self._spec.name} sent no frame of {missing}; it cannot be recorded")
+        perturbed = bool(step.interventions or step.dropped)
+        self._spool.add(self._observation, action.values, step, labels=self._labels, perturbed=perturbed)
         self._observation, self._labels = step.observation, step.labels
-        self._label_sizes |= {name: len(values) for name, values in step.labels.items()}
 
     def ended(self, success: bool) -> None:
-        """Write the episode."""
-        writer = DatasetWriter(self._path, self._spec, label_sizes=self._label_sizes)
-        writer.add(self._episode.finish(self._label_sizes))
-        writer.finish()
+        """Mark the episode as whole."""
+        assert self._spool is not None
+        self._spool.finish()
+
+    def close(self) -> None:
+        """Close the file; an episode that did not end is then an interrupted one. Idempotent."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def __enter__(self) -> RolloutRecorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
-def join(parts: Sequence[Path], path: Path, about: Mapping[str, Any]) -> None:
-    """Write the episodes of parts, in their order, as one dataset at path; about becomes its collection.json.
+def join(spools: Sequence[Path], path: Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Write the episodes of spools, in their order, as one dataset at path; about becomes its collection.json.
 
-    A label that only some parts have is NaN in the others. Raise DatasetError if path already holds a dataset.
+    A label that only some have is NaN in the others. An interrupted episode is one that failed; collection.json lists
+    them as `interrupted` if there are any, and they are returned. Spools without a whole row are left out. Raise
+    DatasetError if path already holds a dataset, or no spool has a row.
     """
-    readers = [DatasetReader(part, frames=False) for part in parts]  # frames would fill the memory
-    sizes = {name: values.shape[1] for reader in readers for name, values in reader.labels.items()}
-    writer = DatasetWriter(path, readers[0].spec, label_sizes=sizes)
-    for part in parts:
-        reader = DatasetReader(part)
-        for index in range(len(reader.episodes)):
-            writer.add(_with_labels(reader.episode(index), sizes))
-    writer.finish(about)
-
-
-def _with_labels(episode: Episode, sizes: Mapping[str, int]) -> Episode:
-    absent = {name: np.full((len(episode), size), np.nan, np.float32) for name, size in sizes.items()}
-    return replace(episode, labels={**absent, **episode.labels})
+    read = [spool for spool in map(Spool, spools) if spool.head is not None and spool.rows]
+    heads = [spool.head for spool in read if spool.head is not None]
+    if not heads:
+        raise layout.DatasetError(path, "no episode to write")
+    sizes = {name: size for spool in read for name, size in spool.label_sizes.items()}
+    writer = DatasetWriter(path, heads[0].spec, label_sizes=sizes)
+    for spool in read:
+        writer.add(spool.episode(sizes))
+    interrupted = [
+        {"task": head.task, "seed": head.seed, "frames": spool.rows}
+        for spool, head in zip(read, heads, strict=True)
+        if spool.interrupted
+    ]
+    writer.finish({**about, "interrupted": interrupted} if interrupted else about)
+    return interrupted

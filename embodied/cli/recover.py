@@ -1,0 +1,28 @@
+"""Make a dataset of what an interrupted rollout had recorded, up to its last step."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from embodied.cli.rollout_output import RECORDING, recover
+
+EXAMPLE = """example:
+  embodied recover runs/push.partial --out datasets/push
+
+A rollout that fails does this by itself, if the disk has room; one that is killed leaves OUT.partial, to be recovered.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the folder and where the dataset goes."""
+    parser.add_argument("folder", type=Path, metavar="OUT.partial", help="what the interrupted rollout left")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder of the dataset (default OUT.partial/{RECORDING})"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recover, and print what was found."""
+    print(recover(args.folder, args.out or args.folder / RECORDING))
+    return 0
