@@ -123,9 +123,9 @@ class ClientCredentials:
         key, certificate = (None, None) if self.identity is None else self.identity.load()
         return grpc.ssl_channel_credentials(read_file(self.authority), key, certificate)
 
-    def load_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Return what goes with every call: the token, if there is one; raise CredentialsError if it is unusable."""
-        return () if self.token is None else (("authorization", f"Bearer {read_token(self.token)}"),)
+    def load_token(self) -> str | None:
+        """Return the token that goes with every call, None if none; raise CredentialsError if its file is unusable."""
+        return None if self.token is None else read_token(self.token)
 
 
 OPEN_SERVER = ServerCredentials()

@@ -12,7 +12,8 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from embodied.bridge.address import GRPC_OPTIONS, PROTOCOL, Address
+from embodied.bridge.address import PROTOCOL, Address
+from embodied.bridge.channel import open_channel
 from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.errors import ProtocolError
 
@@ -42,13 +43,11 @@ class Peer:
 
         Raise CredentialsError, naming the file, for credentials that cannot be used.
         """
-        where = Address.parse(address)
-        self.address = str(where)
+        self.address = str(Address.parse(address))
         self.what = what
         self._schema = schema
         self._credentials = credentials
-        self._metadata = credentials.load_metadata()
-        self._channel = _open(self.address, credentials.load(where))
+        self._channel = open_channel(self.address, credentials)
 
     def ask(self, method: str, request: Message, timeout_s: float, *, patient: bool = False) -> Any:  # noqa: ANN401
         """Return the answer to a unary method's request; patient waits for a server that is still starting."""
@@ -59,7 +58,7 @@ class Peer:
             response_deserializer=answer.FromString,
         )
         try:
-            return call(request, timeout=timeout_s, wait_for_ready=patient, metadata=self._metadata)
+            return call(request, timeout=timeout_s, wait_for_ready=patient)
         except grpc.RpcError as error:
             raise self.failure(error) from error
 
@@ -73,14 +72,14 @@ class Peer:
     def stream(self, method: str, requests: Iterator[bytes]) -> Iterator[bytes]:
         """Begin a stream of bytes both ways."""
         begin: Any = self._channel.stream_stream(f"/{self._schema.full_name}/{method}")
-        return cast(Iterator[bytes], begin(requests, metadata=self._metadata))
+        return cast(Iterator[bytes], begin(requests))
 
     def follow(self, method: str, request: Message) -> Iterator[bytes]:
         """Begin a stream of bytes towards us."""
         begin: Any = self._channel.unary_stream(
             f"/{self._schema.full_name}/{method}", request_serializer=type(request).SerializeToString
         )
-        return cast(Iterator[bytes], begin(request, metadata=self._metadata))
+        return cast(Iterator[bytes], begin(request))
 
     def close(self) -> None:
         """Close the channel; idempotent."""
@@ -97,9 +96,3 @@ class Peer:
     def _about_token(self) -> str:
         token = self._credentials.token
         return "it wants a token; say --token FILE" if token is None else f"the token in {token} is not its own"
-
-
-def _open(address: str, tls: grpc.ChannelCredentials | None) -> grpc.Channel:
-    if tls is None:
-        return grpc.insecure_channel(address, options=GRPC_OPTIONS)
-    return grpc.secure_channel(address, tls, options=GRPC_OPTIONS)

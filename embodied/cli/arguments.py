@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from embodied.bridge.credentials import ClientCredentials, ServerCredentials
 from embodied.modules import parse_option
 
 
@@ -59,10 +60,43 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def add_address(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add `--address HOST:PORT` and `--insecure`."""
+    """Add `--address HOST:PORT`, `--tls DIR`, `--token FILE` and `--insecure`; server_credentials reads them."""
     parser.add_argument(
         "--address", default=default, help=f"HOST:PORT or unix:/PATH; port 0 takes a free one (default {default})"
     )
     parser.add_argument(
-        "--insecure", action="store_true", help="serve an address beyond this machine without a token or TLS"
+        "--tls",
+        type=Path,
+        metavar="DIR",
+        help="encrypt, and let in only clients with a certificate of DIR/authority.pem (embodied certs makes DIR)",
     )
+    parser.add_argument(
+        "--token",
+        type=Path,
+        metavar="FILE",
+        help="let in only clients that say the token in FILE (with --tls: in place of a certificate)",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve an address beyond this machine to whoever reaches it"
+    )
+
+
+def server_credentials(args: argparse.Namespace) -> ServerCredentials:
+    """Return what add_address was given."""
+    return ServerCredentials.of(args.tls, args.token)
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Add `--tls DIR` and `--token FILE` for the servers that a verb connects to; client_credentials reads them."""
+    parser.add_argument(
+        "--tls",
+        type=Path,
+        metavar="DIR",
+        help="connect to servers that DIR/authority.pem signed, showing DIR/client.pem (embodied certs makes DIR)",
+    )
+    parser.add_argument("--token", type=Path, metavar="FILE", help="say the token in FILE to the servers")
+
+
+def client_credentials(args: argparse.Namespace) -> ClientCredentials:
+    """Return what add_connection was given."""
+    return ClientCredentials.of(args.tls, args.token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from embodied.bridge.robot_server import serve_robot
-from embodied.cli.arguments import add_address, add_robot_options
+from embodied.cli.arguments import add_address, add_robot_options, server_credentials
 from embodied.cli.waiting import serve_until_asked
 from embodied.errors import EmbodiedError
 from embodied.modules import is_address, open_robot
@@ -13,6 +13,7 @@ from embodied.types import Robot
 
 EXAMPLE = """example:
   embodied host envs.so101 --address 127.0.0.1:50051 --option size=224
+  embodied host envs.so101 --address 0.0.0.0:50051 --tls certs
 """
 
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve the robot; it moves only while one client holds its control stream."""
     if is_address(args.robot):
         raise EmbodiedError(f"host takes a robot's module; {args.robot} is served already")
-    name = args.robot
+    name, credentials = args.robot, server_credentials(args)
 
     def make() -> Robot:
         nonlocal name
@@ -35,4 +36,6 @@ def run(args: argparse.Namespace) -> int:
         name = robot.spec.name
         return robot
 
-    return serve_until_asked(lambda: serve_robot(make, args.address, insecure=args.insecure), lambda: name)
+    return serve_until_asked(
+        lambda: serve_robot(make, args.address, insecure=args.insecure, credentials=credentials), lambda: name
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from embodied.bridge.policy_server import serve_policy
-from embodied.cli.arguments import add_address, add_checkpoint
+from embodied.cli.arguments import add_address, add_checkpoint, server_credentials
 from embodied.cli.waiting import serve_until_asked
 from embodied.errors import EmbodiedError
 from embodied.modules import is_address, open_policy
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
             args.address,
             name=args.policy,
             insecure=args.insecure,
+            credentials=server_credentials(args),
         ),
         lambda: args.policy,
     )

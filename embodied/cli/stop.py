@@ -10,6 +10,7 @@ import argparse
 
 from embodied.bridge.emergency import StopButton, stop_button
 from embodied.bridge.lease import RobotStatus
+from embodied.cli.arguments import add_connection, client_credentials
 
 EXAMPLE = """example:
   embodied stop 127.0.0.1:50051
@@ -21,6 +22,7 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the robot and what to do with its stop."""
     parser.add_argument("address", metavar="ADDRESS", help="HOST:PORT or unix:/PATH of a robot server")
+    add_connection(parser)
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--release", action="store_true", help="let the robot be moved again")
     other.add_argument("--status", action="store_true", help="only say who holds the robot and whether it is stopped")
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Press or release the emergency stop, or say how it is."""
-    with stop_button(args.address) as button:
+    with stop_button(args.address, credentials=client_credentials(args)) as button:
         if args.status:
             return _show(button)
         if args.release:

@@ -1,0 +1,16 @@
+"""How a client connects to the servers that it is told of, handed from the command line to wherever they are opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What goes with every address of a command: see RemoteRobot and RemotePolicy."""
+
+    credentials: ClientCredentials = OPEN_CLIENT
+    takeover: bool = False  # of a robot that somebody else holds
+    max_age_s: float | None = None  # of the observation that an action answers; None: the robot's own default
