@@ -167,7 +167,7 @@ def test_content_that_was_not_agreed_on_is_refused(size: int) -> None:
     shared, compressed = {"shared": pb.SharedFrame()}, {"jpeg": pb.Jpeg(data=bytes(size))}
     for frames, content in (("raw", shared), ("raw", compressed), ("jpeg", shared), ("shared", compressed)):
         _, server = agree(frames)
-        with pytest.raises(ProtocolError, match="'front' has .* content; this session reads raw"):
+        with pytest.raises(ProtocolError, match=r"'front' has .* content; this session reads raw"):
             server.unpack(policy_pb2.ActRequest, message_of(**content))
     with pytest.raises(ProtocolError, match="'front' has no content"):
         agree("raw")[1].unpack(policy_pb2.ActRequest, message_of())

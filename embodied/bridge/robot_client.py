@@ -20,7 +20,7 @@ from embodied.bridge.codec import (
 )
 from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.bridge.emergency import StopButton
-from embodied.bridge.frames import FrameCodec
+from embodied.bridge.frames import FrameCodec, FrameWish
 from embodied.bridge.lease import RobotStatus
 from embodied.bridge.lockstep import LockStep
 from embodied.bridge.peer import Peer, my_name
@@ -49,6 +49,7 @@ class RemoteRobot:
         name: str = "",
         takeover: bool = False,
         max_age_s: float | None = None,
+        frames: str | None = None,
         connect_timeout_s: float = 5.0,
         reply_timeout_s: float = 60.0,
     ) -> None:
@@ -56,11 +57,14 @@ class RemoteRobot:
 
         name is shown to whoever finds the robot held, and takeover takes it from who holds it. Actions that reach the
         robot later than max_age_s after the observation that they answer are dropped: by default watchdog_s where time
-        is real, and never (math.inf) where it is simulated.
+        is real, and never (math.inf) where it is simulated. frames says how they cross (raw, jpeg, jpeg:QUALITY or
+        shared) and must be had; by default it is through shared memory where that works, else raw.
         """
+        FrameWish.parse(frames)
         self._peer = Peer(address, pb.DESCRIPTOR.services_by_name["RobotService"], "robot server", credentials)
         self._name = name or my_name()
         self._takeover = takeover
+        self._frames = frames
         self._reply_timeout_s = reply_timeout_s
         self._opening = threading.Lock()
         self._session: RobotSession | None = None
@@ -156,15 +160,25 @@ class RemoteRobot:
             if self._closed:
                 raise ProtocolError(f"the connection to {self._peer.address} is closed")
             if self._session is None or again:
-                self._session = RobotSession(self._peer, self._spec, self._name, takeover, self._reply_timeout_s)
+                opening = pb.Open(
+                    protocol=PROTOCOL,
+                    client=require_text(self._name),
+                    takeover=takeover,
+                    expected=encode_spec(self._spec),
+                )
+                self._session = RobotSession(self._peer, self._spec, opening, self._frames, self._reply_timeout_s)
             return self._session
 
 
 class RobotSession:
     """One control stream, open: the lease of the robot while it lasts."""
 
-    def __init__(self, peer: Peer, spec: RobotSpec, name: str, takeover: bool, reply_timeout_s: float) -> None:
-        """Open the stream; raise what the robot refuses it with."""
+    def __init__(
+        self, peer: Peer, spec: RobotSpec, opening: pb.Open, frames: str | None, reply_timeout_s: float
+    ) -> None:
+        """Open the stream; raise what the robot refuses it with, and EmbodiedError for frames that cannot be had."""
+        self._codec, offer = FrameCodec.offer(spec.cameras, frames)
+        opening.frames.CopyFrom(offer)
         self.seen_ns = 0  # the server's clock as it made the newest observation that we have
         self._sequence = itertools.count(1)
         self._control = LockStep(
@@ -175,12 +189,8 @@ class RobotSession:
             heartbeat_s=spec.watchdog_s / HEARTBEATS_PER_WATCHDOG,
             remedy="call reconnect() or connect again",
         )
-        self._codec, offer = FrameCodec.offer(spec.cameras)
-        request = pb.Open(
-            protocol=PROTOCOL, client=require_text(name), takeover=takeover, expected=encode_spec(spec), frames=offer
-        )
         try:
-            reply, _, _ = self.exchange(pb.ControlRequest(open=request), "opened")
+            reply, _, _ = self.exchange(pb.ControlRequest(open=opening), "opened")
             self._codec.settle(reply.opened.frames)
         except BaseException:
             self.close()
