@@ -9,10 +9,12 @@ from embodied.cli.arguments import add_address, add_robot_options, server_creden
 from embodied.cli.waiting import serve_until_asked
 from embodied.errors import EmbodiedError
 from embodied.modules import is_address, open_robot
+from embodied.realtime import RealTimeRobot
 from embodied.types import Robot
 
 EXAMPLE = """example:
   embodied host envs.so101 --address 127.0.0.1:50051 --option size=224
+  embodied host envs.so101 --realtime
   embodied host envs.so101 --address 0.0.0.0:50051 --tls certs
 """
 
@@ -20,6 +22,11 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the robot and where it is served."""
     parser.add_argument("robot", metavar="ROBOT", help="a module, as in envs.so101")
+    parser.add_argument(
+        "--realtime",
+        action="store_true",
+        help="run it against the wall clock, as hardware runs: it brakes and holds where no command comes in time",
+    )
     add_robot_options(parser)
     add_address(parser, "127.0.0.1:50051")
 
@@ -30,9 +37,12 @@ def run(args: argparse.Namespace) -> int:
         raise EmbodiedError(f"host takes a robot's module; {args.robot} is served already")
     name, credentials = args.robot, server_credentials(args)
 
+    def open_body() -> Robot:
+        return open_robot(args.robot, dict(args.option))
+
     def make() -> Robot:
         nonlocal name
-        robot = open_robot(args.robot, dict(args.option))
+        robot = RealTimeRobot(open_body) if args.realtime else open_body()
         name = robot.spec.name
         return robot
 
