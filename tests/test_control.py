@@ -120,7 +120,7 @@ def test_a_second_operator_is_refused_at_once_in_the_middle_of_a_chunk() -> None
     with serve_robot(lambda: robot) as server, RawOperator(server.address) as first:
         first.open("anna")
         first.send(reset=pb.Reset(task="wait"))
-        assert robot.moving.wait(10)
+        assert robot.paced.moving.wait(10)
         started = time.monotonic()
         said = r"is held by anna since \d\d:\d\d:\d\d UTC \(\d+\.\d s\).*takeover=True \(--takeover\)"
         with RemoteRobot(server.address) as second, pytest.raises(ProtocolError, match=said):
@@ -140,7 +140,7 @@ def test_a_client_that_is_closed_cuts_what_it_waits_for_short() -> None:
 
         resetting = threading.Thread(target=reset)
         resetting.start()
-        assert robot.moving.wait(10)
+        assert robot.paced.moving.wait(10)
         started = time.monotonic()
         client.close()
         resetting.join(10)
@@ -157,7 +157,7 @@ def test_a_takeover_cuts_the_chunk_short_and_ends_the_other_session() -> None:
     ):
         first.open("anna")
         first.send(reset=pb.Reset(task="wait"))
-        robot.moving.wait(10)
+        robot.paced.moving.wait(10)
         started = time.monotonic()
         assert second.open("ben", takeover=True).HasField("opened")
         assert time.monotonic() - started < LONG_S / 2
@@ -173,7 +173,7 @@ def test_nothing_of_the_old_session_is_carried_out_once_the_new_one_is_open() ->
                 first.begin("anna", takeover=True)
                 for _ in range(MAX_WAITING - 1):
                     first.send(step=hold(2))
-                robot.moving.wait(10)
+                robot.paced.moving.wait(10)
                 second.open("ben", takeover=True)
                 steps = robot.steps
                 second.ask(reset=pb.Reset(task="wait"))
@@ -293,7 +293,7 @@ def test_in_real_time_silence_stops_the_robot_within_the_watchdogs_time_and_ends
         operator.open("anna")
         operator.send(reset=pb.Reset(task="wait"))
         spoke = time.monotonic()
-        assert robot._halt.wait(10)
+        assert robot.paced.halt.wait(10)
         assert 0.15 < time.monotonic() - spoke < 1.0
         assert operator.ended() == (ABORTED, "no sign of life from anna for 0.2 s; the robot has stopped")
         wait_until(lambda: status(server).holder == "")
@@ -320,7 +320,7 @@ def test_in_simulated_time_too_silence_cuts_a_chunk_short() -> None:
     robot = PacedRobot(watchdog_s=0.1)
     with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
         operator.begin()
-        robot._period_s = 0.05
+        robot.paced.period_s = 0.05
         step = operator.ask(step=hold(20)).step
         assert 1 <= step.executed <= 10 and step.executed + step.dropped == 20
 
@@ -329,7 +329,7 @@ def test_commands_that_wait_behind_a_silence_are_refused_not_carried_out() -> No
     robot = PacedRobot(watchdog_s=0.1)
     with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
         operator.begin()
-        robot._period_s = 0.05
+        robot.paced.period_s = 0.05
         for _ in range(3):
             operator.send(step=hold(10))
         assert operator.reply().step.dropped
@@ -367,7 +367,7 @@ def test_actions_grow_late_while_they_wait_for_the_robot() -> None:
     robot = PacedRobot()
     with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
         began_ns = operator.begin().server_ns
-        robot._period_s = 0.2
+        robot.paced.period_s = 0.2
         operator.send(step=hold(2))
         operator.send(step=hold(2), answers_ns=began_ns, within_ns=150 * 10**6)  # in time as it arrives
         assert operator.reply().step.executed == 2
@@ -377,7 +377,7 @@ def test_actions_grow_late_while_they_wait_for_the_robot() -> None:
 @pytest.mark.parametrize("realtime", [False, True])
 def test_a_robot_that_cannot_be_looked_at_shows_what_it_showed_last(realtime: bool) -> None:
     robot = DummyRobot(front=(24, 32))
-    robot._spec = replace(robot.spec, realtime=realtime, watchdog_s=5.0)
+    robot.body._spec = replace(robot.spec, realtime=realtime, watchdog_s=5.0)
     with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
         began = operator.begin()
         reply = operator.ask(step=hold(), answers_ns=began.server_ns, within_ns=1)
@@ -424,7 +424,7 @@ def test_an_age_that_is_none_is_refused(server: RobotServer) -> None:
 
 
 def test_more_requests_than_are_answered_end_the_session(robot: PacedRobot, server: RobotServer) -> None:
-    robot._period_s = LONG_S
+    robot.paced.period_s = LONG_S
     with RawOperator(server.address) as operator:
         operator.open()
         for _ in range(MAX_WAITING + 1):
@@ -469,7 +469,7 @@ def test_the_stages_of_a_step_add_up_to_what_it_took(server: RobotServer, robot:
         started_ns = time.monotonic_ns()
         step = client.step(HOLD)
         took_ns = time.monotonic_ns() - started_ns
-    assert set(step.timing_ns) == {"queue", "robot", "encode", "wire", "decode"}
+    assert set(step.timing_ns) == {"queue", "motion", "render", "robot", "encode", "wire", "decode"}
     assert min(step.timing_ns.values()) >= 0 and 0 <= took_ns - sum(step.timing_ns.values()) < 5e6
 
 

@@ -33,6 +33,9 @@ class UnstoppableRobot(DummyRobot):
         super().stop()
         raise OSError("the bus is gone")
 
+    def close(self) -> None:
+        self.body.close()
+
 
 @pytest.fixture
 def robot() -> PacedRobot:
@@ -60,17 +63,18 @@ def test_a_chunk_under_way_returns_with_the_rest_dropped_and_nothing_follows(
 ) -> None:
     with RemoteRobot(server.address) as operator:
         operator.reset(0, "wait")
-        robot._period_s = LONG_S
+        robot.paced.period_s = LONG_S
+        robot.paced.moving.clear()
         steps = list[Step]()
         stepping = threading.Thread(target=lambda: steps.append(operator.step(*[HOLD] * 5)))
         stepping.start()
-        assert robot.moving.wait(10)
+        assert robot.paced.moving.wait(10)
         started = time.monotonic()
         press(server)
         stepping.join(10)
         assert time.monotonic() - started < LONG_S / 2
         assert steps[0].executed + steps[0].dropped == 5 and steps[0].dropped >= 4
-        robot._period_s, moved = 0.0, robot.steps
+        robot.paced.period_s, moved = 0.0, robot.steps
         said = r"emergency stop of dummy was pressed by ben at \d\d:\d\d:\d\d UTC .*embodied stop ADDRESS --release"
         for refused in (lambda: operator.step(HOLD), lambda: operator.reset(0, "wait")):
             with pytest.raises(EmergencyStopError, match=said):
@@ -89,11 +93,11 @@ def test_once_released_the_operator_goes_on_where_it_stood(robot: PacedRobot, se
 
 
 def test_a_reset_under_way_is_cut_short_and_begins_no_episode(robot: PacedRobot, server: RobotServer) -> None:
-    robot._period_s = LONG_S
+    robot.paced.period_s = LONG_S
     with RawOperator(server.address) as operator:
         operator.open()
         operator.send(reset=pb.Reset(task="wait"))
-        assert robot.moving.wait(10)
+        assert robot.paced.moving.wait(10)
         started = time.monotonic()
         press(server)
         assert operator.reply().error.code == types_pb2.ERROR_CODE_STOPPED
@@ -116,10 +120,11 @@ def test_pressed_twice_it_is_latched_once_and_released_once(server: RobotServer)
 def test_what_waits_behind_a_motion_is_refused_and_the_session_goes_on(robot: PacedRobot, server: RobotServer) -> None:
     with RawOperator(server.address) as operator:
         operator.begin()
-        robot._period_s = LONG_S
+        robot.paced.period_s = LONG_S
+        robot.paced.moving.clear()
         for _ in range(4):
             operator.send(step=hold(3))
-        assert robot.moving.wait(10)
+        assert robot.paced.moving.wait(10)
         press(server)
         assert operator.reply().step.dropped
         assert [operator.reply().error.code for _ in range(3)] == [types_pb2.ERROR_CODE_STOPPED] * 3
@@ -132,13 +137,13 @@ def test_a_motion_that_begins_as_the_stop_comes_is_stopped_all_the_same() -> Non
         for _ in range(100):
             with RawOperator(server.address) as operator:
                 operator.begin()
-                robot._period_s = LONG_S
+                robot.paced.period_s = LONG_S
                 operator.send(step=hold(2))
                 press(server)
                 reply = operator.reply()
                 assert reply.step.dropped or reply.error.code == types_pb2.ERROR_CODE_STOPPED
                 release(server)
-                robot._period_s = 0.0
+                robot.paced.period_s = 0.0
                 operator.leave()
 
 
@@ -171,7 +176,7 @@ def test_a_robot_that_fails_to_stop_is_latched_and_the_caller_is_told(caplog: py
 
 
 def test_streams_of_every_kind_cannot_keep_the_stop_waiting(robot: PacedRobot, server: RobotServer) -> None:
-    robot._period_s = LONG_S
+    robot.paced.period_s = LONG_S
     channels = [grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(100)]
     operators = [RawOperator(server.address) for _ in range(40)]
     for channel in channels:
@@ -217,7 +222,7 @@ def test_the_verb_says_at_once_that_nobody_is_there(server: RobotServer, capsys:
     server.stop()
     started = time.monotonic()
     assert main(["stop", server.address]) == 2
-    assert f"robot server at {server.address} cannot be reached" in capsys.readouterr().err
+    assert f"robot server at {server.address}" in capsys.readouterr().err
     assert time.monotonic() - started < 4
 
 

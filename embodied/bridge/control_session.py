@@ -21,6 +21,7 @@ from embodied.bridge.lease import LeaseHeldError
 from embodied.bridge.refusals import encode_error
 from embodied.bridge.robot_host import RobotHost
 from embodied.errors import EmbodiedError, ProtocolError, SpecMismatchError
+from embodied.stages import QUEUE, ROBOT
 from embodied.types import Intervention, Observation, Step
 from embodied.v1 import robot_pb2 as pb
 
@@ -267,4 +268,4 @@ class ControlSession:
 
 def _stages(told_ns: Mapping[str, int], queue_ns: int, robot_ns: int) -> dict[str, int]:
     """Return the stages of a step on this side: what the robot told of, and what it did not."""
-    return {"queue": queue_ns, **told_ns, "robot": robot_ns - sum(told_ns.values())}
+    return {QUEUE: queue_ns, **told_ns, ROBOT: robot_ns - sum(told_ns.values())}

@@ -26,6 +26,7 @@ from embodied.bridge.lockstep import LockStep
 from embodied.bridge.peer import Peer, my_name
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
+from embodied.stages import DECODE, ENCODE, WIRE
 from embodied.types import Action, Frame, Observation, RobotSpec, Step
 from embodied.v1 import robot_pb2 as pb
 
@@ -94,7 +95,7 @@ class RemoteRobot:
         """Carry out the actions in order, as the local robot would.
 
         Too late, none is carried out and the step says so: executed 0, all dropped, an intervention "late".
-        timing_ns gains "encode" and "decode" here and "wire": all that lies between the two ends.
+        timing_ns gains the stages of this side and "wire", all that lies between the two (embodied/stages.py).
         """
         begun_ns = time.monotonic_ns()
         session = self._session or self._open(self._takeover)
@@ -106,9 +107,9 @@ class RemoteRobot:
         step = decode_step(reply.step, seen)
         stages = {
             **step.timing_ns,
-            "encode": encoded_ns - begun_ns,
-            "wire": round_trip_ns - sum(step.timing_ns.values()),
-            "decode": time.monotonic_ns() - encoded_ns - round_trip_ns,
+            ENCODE: encoded_ns - begun_ns,
+            WIRE: round_trip_ns - sum(step.timing_ns.values()),
+            DECODE: time.monotonic_ns() - encoded_ns - round_trip_ns,
         }
         return replace(step, timing_ns=stages)
 
