@@ -1,4 +1,4 @@
-"""An operator that sends just what it is told: no heartbeat, no deadline, no check of the replies."""
+"""An operator that sends just what it is told: no heartbeat, no deadline, no cap, no check of the replies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from embodied.v1 import robot_pb2 as pb
 from tests.dummy_robot import JOINTS
 
 TIMEOUT_S = 20.0
+OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, as if from another process
+    ("grpc.max_send_message_length", -1),
+)
 
 
 def hold(actions: int = 1) -> dict[str, Any]:
@@ -25,15 +29,19 @@ def hold(actions: int = 1) -> dict[str, Any]:
 class RawOperator:
     """One control stream on a channel of its own."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         begin = self._channel.stream_stream("/embodied.v1.RobotService/Control")
-        self.call = begin(iter(self._requests.get, None), timeout=TIMEOUT_S)
+        self.call = begin(iter(self._requests.get, None), timeout=timeout_s)
 
     def send(self, **request: Any) -> None:
         """Send a request without waiting for its reply."""
-        self._requests.put(pb.ControlRequest(**request).SerializeToString())
+        self.send_bytes(pb.ControlRequest(**request).SerializeToString())
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send what may be no request."""
+        self._requests.put(data)
 
     def ask(self, **request: Any) -> pb.ControlReply:
         """Send a request and return the next reply, without frames; grpc.RpcError if the stream ends instead."""
@@ -48,10 +56,10 @@ class RawOperator:
         """Open the session."""
         return self.ask(open=pb.Open(protocol=PROTOCOL, client=client, **fields))
 
-    def begin(self, client: str = "raw", **fields: Any) -> pb.ControlReply:
+    def begin(self, client: str = "raw", *, task: str = "wait", **fields: Any) -> pb.ControlReply:
         """Open the session and begin an episode."""
         self.open(client, **fields)
-        return self.ask(reset=pb.Reset(seed=0, task="wait"))
+        return self.ask(reset=pb.Reset(seed=0, task=task))
 
     def ended(self) -> tuple[grpc.StatusCode, str]:
         """Wait for the end of the stream; return its code and what was said."""
