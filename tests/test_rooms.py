@@ -34,9 +34,12 @@ ROOMS = {
     "embodied": room("embodied", lazy="embodied.bridge embodied.recording"),
     "embodied.v1": room("embodied.v1", BRIDGE),
     "embodied.bridge": room("embodied embodied.v1 embodied.bridge", BRIDGE, lazy="cv2"),
+    "embodied.bridge.authority": room("embodied embodied.bridge", {"cryptography"}),
     "embodied.recording": room("embodied embodied.recording", FILES),
     "embodied.__main__": room("embodied.cli"),
-    "embodied.cli": room("embodied embodied.bridge embodied.recording embodied.cli", BRIDGE | {"tqdm"}),
+    "embodied.cli": room(
+        "embodied embodied.bridge embodied.recording embodied.cli", BRIDGE | {"tqdm"}, lazy="embodied.bridge.authority"
+    ),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(
         "embodied embodied.recording policies", {"torch", "transformers", "tokenizers", "safetensors", "tqdm"}

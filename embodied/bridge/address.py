@@ -24,6 +24,8 @@ GRPC_OPTIONS = (
     ("grpc.so_reuseport", 0),  # else two servers share a port and clients reach either
     ("grpc.enable_http_proxy", 0),  # a robot is never behind the web proxy of the environment
     ("grpc.enable_retries", 0),  # a command is never sent twice
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a server that starts is found at once
+    ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from embodied.bridge.address import PROTOCOL, Address
 from embodied.bridge.channel import open_channel
 from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
+from embodied.bridge.diagnosis import Trouble, find_trouble
 from embodied.errors import ProtocolError
 
 _MEANINGS = {
@@ -26,6 +28,8 @@ _MEANINGS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "refused",
     grpc.StatusCode.FAILED_PRECONDITION: "refused",
 }
+_NO_CONNECTION = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+RETRY_S = 0.1  # while a server may still be starting
 
 
 def my_name() -> str:
@@ -43,14 +47,22 @@ class Peer:
 
         Raise CredentialsError, naming the file, for credentials that cannot be used.
         """
-        self.address = str(Address.parse(address))
+        self._where = Address.parse(address)
+        self.address = str(self._where)
         self.what = what
         self._schema = schema
         self._credentials = credentials
         self._channel = open_channel(self.address, credentials)
 
-    def ask(self, method: str, request: Message, timeout_s: float, *, patient: bool = False) -> Any:  # noqa: ANN401
-        """Return the answer to a unary method's request; patient waits for a server that is still starting."""
+    def ask(self, method: str, request: Message, timeout_s: float) -> Any:  # noqa: ANN401
+        """Return the answer to a unary method's request; raise ProtocolError, saying why, where there is none."""
+        answer = self._try(method, request, timeout_s)
+        if isinstance(answer, grpc.RpcError):
+            raise self.failure(answer, self._trouble(answer)) from answer
+        return answer
+
+    def _try(self, method: str, request: Message, timeout_s: float) -> Any:  # noqa: ANN401
+        """Return the answer, or gRPC's error."""
         answer = GetMessageClass(self._schema.methods_by_name[method].output_type)
         call = self._channel.unary_unary(
             f"/{self._schema.full_name}/{method}",
@@ -58,13 +70,20 @@ class Peer:
             response_deserializer=answer.FromString,
         )
         try:
-            return call(request, timeout=timeout_s, wait_for_ready=patient)
+            return call(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self.failure(error) from error
+            return error
 
     def describe(self, request: Message, timeout_s: float) -> Any:  # noqa: ANN401  as ask
         """Return what the far side says it is, once it has started; raise ProtocolError if its protocol is another."""
-        described = self.ask("Describe", request, timeout_s, patient=True)
+        due_s = time.monotonic() + timeout_s
+        while isinstance(
+            described := self._try("Describe", request, max(due_s - time.monotonic(), 0.0)), grpc.RpcError
+        ):
+            trouble = self._trouble(described)
+            if trouble is None or not trouble.may_pass or time.monotonic() + RETRY_S > due_s:
+                raise self.failure(described, trouble) from described
+            time.sleep(RETRY_S)
         if described.protocol != PROTOCOL:
             raise ProtocolError(f"{self.address} speaks version {described.protocol} of the protocol, we {PROTOCOL}")
         return described
@@ -85,13 +104,18 @@ class Peer:
         """Close the channel; idempotent."""
         self._channel.close()
 
-    def failure(self, error: grpc.RpcError) -> ProtocolError:
+    def failure(self, error: grpc.RpcError, trouble: Trouble | None = None) -> ProtocolError:
         """Return what a failed call means, in words."""
+        if trouble is not None:
+            return ProtocolError(f"{self.what} at {self.address} cannot be reached: {trouble.words}")
         code, details = error.code(), error.details() or "no details"
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return ProtocolError(f"{self.what} at {self.address} refused: {self._about_token()} ({details})")
         meaning = _MEANINGS.get(code, f"failed with {code.name}").format(what=self.what)
         return ProtocolError(f"{self.what} at {self.address} {meaning} ({details})")
+
+    def _trouble(self, error: grpc.RpcError) -> Trouble | None:
+        return find_trouble(self._where, self._credentials) if error.code() in _NO_CONNECTION else None
 
     def _about_token(self) -> str:
         token = self._credentials.token

@@ -25,6 +25,7 @@ VERBS = {
     "collect": "record demonstrations",
     "finetune": "train a policy on a dataset",
     "check": "test anyone's robot server against the contract",
+    "certs": "make a local authority and certificates, for tests and labs",
     "doctor": "say what this machine can do, what is missing and the command that mends it",
 }
 
