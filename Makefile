@@ -8,7 +8,7 @@ BENCH := $(wildcard tests/bench/*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo evaluate bench proto clean
+.PHONY: help setup setup-demo test lint demo evaluate bench faults proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    formatting, style and types only"
 	@echo "make evaluate  200 episodes a task on held-out seeds, then again with sentences that name other objects"
 	@echo "make bench   the figures of the bridge and the experts"
+	@echo "make faults  the fault matrix at length: 50 trials a fault, a day of simulated steps, one table"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
@@ -48,6 +49,9 @@ bench: setup
 	@for bench in $(BENCH:.py=); do \
 	    name=$$(echo $$bench | tr / .); echo "== $$name"; $(BIN)/python -m $$name || exit 1; \
 	done
+
+faults: setup
+	$(BIN)/pytest -m slow tests/faults
 
 # Older than the runtime on purpose: protobuf's generated code runs on its own version and the next major one, so this
 # keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.
