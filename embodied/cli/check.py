@@ -16,23 +16,26 @@ import argparse
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
 
-import grpc
-
-from embodied.bridge.conformance.suite import CHECKS, check_robot, name_of
+from embodied.bridge.conformance.suite import CHECKS, check_robot, choose_checks, name_of
 from embodied.bridge.conformance.verdict import Result
+from embodied.cli.arguments import add_connection, client_credentials
 
 EXAMPLE = """example:
   embodied check 127.0.0.1:50051
   embodied check 127.0.0.1:50051 --no-motion --json > conformance.json
+  embodied check 127.0.0.1:50051 --only stop
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the server and what may be done to its robot."""
     parser.add_argument("address", metavar="ADDRESS", help="HOST:PORT or unix:/PATH of a robot server")
+    add_connection(parser)
     parser.add_argument("--no-motion", action="store_true", help="skip every check that could move the robot")
+    parser.add_argument(
+        "--only", default="", metavar="NAME", help="one group or check, as in lease or lease.of_two_who_race_one_wins"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document, at the end")
     parser.add_argument(
         "--timeout",
@@ -46,7 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make every check and print what it came to; return 1 if one failed."""
     results = []
-    for result in check_robot(args.address, _channel, motion=not args.no_motion, timeout_s=args.timeout):
+    for result in check_robot(
+        args.address,
+        client_credentials(args),
+        checks=choose_checks(args.only),
+        motion=not args.no_motion,
+        timeout_s=args.timeout,
+    ):
         results.append(result)
         if not args.json:
             _print(result)
@@ -67,10 +76,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
     return seconds
-
-
-def _channel(address: str, options: Any) -> grpc.Channel:  # noqa: ANN401  gRPC's options
-    return grpc.insecure_channel(address, options=options)
 
 
 def _print(result: Result) -> None:

@@ -13,11 +13,15 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from embodied.bridge.address import GRPC_OPTIONS, Address
+from embodied.bridge.channel import open_channel
 from embodied.bridge.conformance.verdict import NonconformityError
+from embodied.bridge.credentials import ClientCredentials
 from embodied.errors import EmbodiedError
 from embodied.v1 import robot_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RobotService"]
+NO_CONNECTION = (grpc.StatusCode.UNAVAILABLE,)
+READY_S = 0.1  # for a channel that is connected to say so
 NO_CAP = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
 
@@ -83,32 +87,40 @@ class Stream:
 class Server:
     """The server under test, as one client's channel sees it."""
 
-    def __init__(self, address: str, open_channel: Callable[[Any], grpc.Channel], timeout_s: float) -> None:
-        """Open a channel without waiting for it; open_channel is given gRPC's options."""
+    def __init__(self, address: str, credentials: ClientCredentials, timeout_s: float) -> None:
+        """Open a channel without waiting for it."""
         self.address = str(Address.parse(address))
         self.timeout_s = timeout_s
         self.said: list[str] = []  # every error text, for what must be in none
-        self._open_channel = open_channel
-        self._channel = open_channel((*GRPC_OPTIONS, *NO_CAP))
+        self._credentials = credentials
+        self._channel = open_channel(self.address, credentials, (*GRPC_OPTIONS, *NO_CAP))
 
     def another(self) -> Server:
         """Return a second client of the same server, with a connection of its own."""
-        other = Server(self.address, self._open_channel, self.timeout_s)
+        other = Server(self.address, self._credentials, self.timeout_s)
         other.said = self.said
         return other
 
-    def connect(self) -> None:
-        """Wait for the connection; raise EmbodiedError if nothing that speaks gRPC answers at the address."""
+    def connect(self) -> Ending | bytes:
+        """Return the answer to Describe, a time-out too; raise EmbodiedError if nothing that speaks gRPC answers."""
+        reply = self.call(f"/{SERVICE.full_name}/Describe", b"")
+        late = isinstance(reply, Ending) and reply.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        if (late and not self._is_connected()) or (isinstance(reply, Ending) and reply.code in NO_CONNECTION):
+            raise EmbodiedError(
+                f"no robot server can be reached at {self.address}: nobody listens there, what listens speaks no gRPC, "
+                f"or only one of the two ends has TLS or trusts the other's certificate ({reply!s})"
+            )
+        return reply
+
+    def _is_connected(self) -> bool:
         ready: Any = grpc.channel_ready_future(self._channel)
         try:
-            ready.result(self.timeout_s)
+            ready.result(READY_S)
         except grpc.FutureTimeoutError:
-            raise EmbodiedError(
-                f"no server at {self.address} answered within {self.timeout_s:g} s: nobody listens there, or what "
-                "listens speaks no gRPC or differs in TLS (a server with TLS needs --tls, one without takes none)"
-            ) from None
+            return False
         finally:
             ready.cancel()
+        return True
 
     def call(self, path: str, request: bytes) -> bytes | Ending:
         """Return a unary method's reply, or how it failed; a time-out is DEADLINE_EXCEEDED."""

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,12 @@ NAMES: dict[int, str] = {
     types.FRAME_ENCODING_JPEG: "jpeg",
     types.FRAME_ENCODING_SHARED: "shared",
 }
+UNKNOWN_ENCODING = cast(types.FrameEncoding, 99)  # of a version to come
 JPEG_BEGINS = b"\xff\xd8\xff"
-JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2})  # the markers of a frame header: ITU-T T.81, table B.1
-SHARED_BYTES_FOR_EACH = 8  # times a session's frames: room for as many as the server may want to keep apart
+JPEG_BASELINE = 0xC0  # the marker of a baseline frame's header: ITU-T T.81, table B.1
+ALIGN_BYTES = 64  # of pixels in shared memory; as far before them is the byte that says whose turn it is
+FULL, FREE = 1, 0
+ROOM = 8  # for so many frames of each camera
 
 
 def come_when_asked_for(bench: Bench) -> None:
@@ -45,19 +49,19 @@ def are_raw_where_nothing_is_offered(bench: Bench) -> None:
 
 
 def are_of_an_encoding_on_offer(bench: Bench) -> str:
-    """The encoding of a session's frames is one of those that the client offered, or raw."""
+    """The encoding of a session's frames is the first that the client offered and the server can do."""
     bench.needs_motion()
     done = []
-    for encoding in (types.FRAME_ENCODING_JPEG, types.FRAME_ENCODING_SHARED):
+    for encoding in (types.FRAME_ENCODING_JPEG, types.FRAME_ENCODING_SHARED, UNKNOWN_ENCODING):
         with _offer(bench.spec, encoding) as (offer, memory):
             session = bench.stream()
             chosen = session.ask(bench.request(frames=offer), "opened").opened.frames.encoding
-            allowed = (encoding, types.FRAME_ENCODING_RAW)
-            require(chosen in allowed, f"{NAMES[encoding]} or raw, which were offered", _name(chosen))
+            allowed = {encoding, types.FRAME_ENCODING_RAW} - {UNKNOWN_ENCODING}
+            require(chosen in allowed, f"one of {sorted(map(_name, allowed))}, which were offered", _name(chosen))
             session.keep_alive()
             for reply in (session.reset(), session.step(session.hold, frames=True)):
                 require_frames(reply, bench.spec, chosen, memory)
-            done.append(f"{NAMES[encoding]} offered, {NAMES[chosen]} taken")
+            done.append(f"{_name(encoding)} or raw offered, {_name(chosen)} taken")
             session.end()
         bench.wait_until_free()
     return "; ".join(done)
@@ -102,7 +106,8 @@ def require_frames(
     require(found == wanted, f"one frame of each of {wanted}", found)
     for frame in reply.frames:
         content = frame.WhichOneof("content")
-        require(content == NAMES[encoding], f"frame {frame.camera!r} to be {NAMES[encoding]}", content)
+        right = content in (NAMES[encoding], "raw")  # raw is what there is no room for, or no other way
+        require(right, f"frame {frame.camera!r} to be {NAMES[encoding]}", content)
     pixels(reply, spec, memory)
 
 
@@ -123,11 +128,7 @@ def pixels(
             said, inside = (frame.jpeg.height, frame.jpeg.width, 3), _jpeg_shape(frame)
             require(said == inside == wanted, what, f"a JPEG of {inside} that is said to be {said}")
         else:
-            said = (frame.shared.height, frame.shared.width, 3)
-            require(said == wanted, what, f"shared memory for {said}")
-            begin, end = frame.shared.offset, frame.shared.offset + int(np.prod(wanted))
-            require(begin >= 16 and end <= len(memory), f"{what} between 16 and {len(memory)}", f"[{begin}, {end})")
-            found[frame.camera] = np.frombuffer(memory[begin:end], np.uint8).reshape(wanted)
+            found[frame.camera] = _shared(frame, wanted, memory)
     return found
 
 
@@ -138,17 +139,33 @@ def _raw(frame: types.Frame) -> NDArray[np.uint8]:
         raise NonconformityError(f"frame {frame.camera!r}: {error}") from error
 
 
+def _shared(frame: types.Frame, wanted: tuple[int, int, int], memory: bytes | mmap.mmap) -> NDArray[np.uint8]:
+    """Return the pixels of a frame in shared memory, and let go of it."""
+    said = (frame.shared.height, frame.shared.width, 3)
+    what, begin = f"frame {frame.camera!r}", frame.shared.offset
+    require(said == wanted, f"{what} to be {wanted}", said)
+    end = begin + int(np.prod(wanted))
+    require(begin % ALIGN_BYTES == 0, f"{what} at a multiple of {ALIGN_BYTES}", begin)
+    inside = begin >= 2 * ALIGN_BYTES and end <= len(memory)
+    require(inside, f"{what} between {2 * ALIGN_BYTES} and {len(memory)} of shared memory", f"[{begin}, {end})")
+    assert isinstance(memory, mmap.mmap)  # there are no bytes to lie within otherwise
+    require(memory[begin - ALIGN_BYTES] == FULL, f"{what} to be marked as full", memory[begin - ALIGN_BYTES])
+    pixels = np.frombuffer(memory[begin:end], np.uint8).reshape(wanted)
+    memory[begin - ALIGN_BYTES] = FREE
+    return pixels
+
+
 def _jpeg_shape(frame: types.Frame) -> tuple[int, int, int]:
-    """Return (height, width, 3) as the JPEG's own frame header says."""
+    """Return (height, width, 3) as the header of the JPEG's own frame says."""
     data, at = frame.jpeg.data, 2
     require(
         data[:3] == JPEG_BEGINS, f"frame {frame.camera!r} to be a JPEG", f"{len(data)} bytes that begin {data[:3]!r}"
     )
     while at + 9 < len(data) and data[at] == 0xFF:
-        if data[at + 1] in JPEG_SIZES:
+        if data[at + 1] == JPEG_BASELINE:
             return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big"), 3
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise NonconformityError(f"frame {frame.camera!r} is a JPEG without a frame header that this suite reads")
+    raise NonconformityError(f"frame {frame.camera!r} is a JPEG without the header of a baseline frame")
 
 
 def _choice(bench: Bench, offer: types.FrameOffer | None) -> int:
@@ -167,21 +184,22 @@ def _name(encoding: int) -> str:
 def _offer(
     spec: types.RobotSpec, encoding: types.FrameEncoding
 ) -> Iterator[tuple[types.FrameOffer, bytes | mmap.mmap]]:
-    """Yield an offer of one encoding, and the shared memory behind it."""
+    """Yield an offer of the encoding, else raw, and the shared memory behind it."""
+    both = [encoding, types.FRAME_ENCODING_RAW]
     if encoding != types.FRAME_ENCODING_SHARED:
-        yield types.FrameOffer(encodings=[encoding], jpeg_quality=90), b""
+        yield types.FrameOffer(encodings=both, jpeg_quality=90), b""
         return
     if not hasattr(os, "memfd_create"):
         raise NotApplicableError("this machine makes no shared memory (memfd_create is Linux's)")
-    size = 4096 + SHARED_BYTES_FOR_EACH * sum(3 * c.height * c.width for c in spec.cameras)
+    size = ALIGN_BYTES + ROOM * sum(3 * c.height * c.width + 2 * ALIGN_BYTES for c in spec.cameras)
     nonce = secrets.token_bytes(16)
     descriptor = os.memfd_create("embodied-check", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, size)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
         with mmap.mmap(descriptor, size) as memory:
             memory[:16] = nonce
             shared = types.SharedMemory(pid=os.getpid(), descriptor=descriptor, size=size, nonce=nonce)
-            yield types.FrameOffer(encodings=[types.FRAME_ENCODING_SHARED], shared=shared), memory
+            yield types.FrameOffer(encodings=both, shared=shared), memory
     finally:
         os.close(descriptor)

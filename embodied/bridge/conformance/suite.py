@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 
@@ -24,9 +23,10 @@ from embodied.bridge.conformance import (
     watchdog,
 )
 from embodied.bridge.conformance.bench import Bench
-from embodied.bridge.conformance.client import SERVICE, Ending, Server
+from embodied.bridge.conformance.client import Ending, Server
 from embodied.bridge.conformance.verdict import NonconformityError, NotApplicableError, Result, Verdict
-from embodied.errors import EmbodiedError
+from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
+from embodied.errors import EmbodiedError, UnknownNameError
 
 Check = Callable[[Bench], str | None]  # its docstring is what must hold; it returns what else is worth knowing
 
@@ -68,30 +68,46 @@ def name_of(check: Check) -> str:
     return f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
 
 
+def choose_checks(only: str) -> tuple[Check, ...]:
+    """Return the checks of a group, or one by its full name, with those that they need; none named is all of them.
+
+    Raise UnknownNameError where there is no such check.
+    """
+    groups = {group.__name__.rpartition(".")[2] for group in GROUPS}
+    chosen = [check for check in CHECKS if only in (name_of(check), name_of(check).partition(".")[0])]
+    if only and not chosen:
+        raise UnknownNameError("check", only, "the suite", (*groups, *map(name_of, CHECKS)))
+    return tuple(check for check in CHECKS if not only or check in chosen or check in GATES)
+
+
 def check_robot(
-    address: str, open_channel: Callable[[str, Any], grpc.Channel], *, motion: bool = True, timeout_s: float = 10.0
+    address: str,
+    credentials: ClientCredentials = OPEN_CLIENT,
+    *,
+    checks: Sequence[Check] = CHECKS,
+    motion: bool = True,
+    timeout_s: float = 10.0,
 ) -> Iterator[Result]:
-    """Yield what each check of the server at address comes to, as it is made.
+    """Yield what each of the checks of the server at address comes to, as it is made.
 
     Without motion, whatever could move the robot is skipped. Raise EmbodiedError if nothing that speaks gRPC answers,
     what answers is no robot server, or somebody else holds the robot or stopped it.
     """
-    server = Server(address, lambda options: open_channel(address, options), timeout_s)
+    server = Server(address, credentials, timeout_s)
     try:
-        server.connect()
-        reply = server.call(f"/{SERVICE.full_name}/Describe", b"")
+        reply = server.connect()
         if isinstance(reply, Ending) and reply.code in NO_ROBOT:
             raise EmbodiedError(f"{server.address} {NO_ROBOT[reply.code]} ({reply})")
         bench = Bench(server, motion=motion)
         bench.require_free()
-        yield from _run(bench)
+        yield from _run(bench, checks)
     finally:
         server.close()
 
 
-def _run(bench: Bench) -> Iterator[Result]:
+def _run(bench: Bench, checks: Sequence[Check]) -> Iterator[Result]:
     shut = ""
-    for check in CHECKS:
+    for check in checks:
         if shut and check not in EVEN_SO:
             yield _result(check, "skip", shut, 0.0)
             continue
