@@ -259,5 +259,5 @@ def seam_weight(i: int, count: int) -> float:
 def blend(running: Action | None, new: Action, weight: float) -> Action:
     """Return the weighted mean of two poses; what is no pose, or has nothing to be blended with, is the new action."""
     if isinstance(running, PoseAction) and isinstance(new, PoseAction):
-        return PoseAction((weight * running.values + (1 - weight) * new.values).astype(np.float32))
+        return PoseAction((new.values + weight * (running.values - new.values)).astype(np.float32))
     return new

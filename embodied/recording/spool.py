@@ -57,7 +57,7 @@ class SpoolWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._partial = path, path.with_name(path.name + PARTIAL)
         about = {"spec": head.spec.to_dict(), "task": head.task, "seed": head.seed, "instruction": head.instruction}
-        self._file = self._partial.open("wb", buffering=0)
+        self._file = pa.OSFile(str(self._partial), "wb")  # unbuffered, and it takes a short write for the error it is
         self._stream = self._try(pa.ipc.new_stream, self._file, _SCHEMA.with_metadata({"head": json.dumps(about)}))
 
     def add(

@@ -43,6 +43,7 @@ class VideoRecorder:
         self._cameras = choose_cameras(spec, cameras)
         self._steps = 0
         self._closed = False
+        self._path = path
         self._stack = contextlib.ExitStack()
         self._container = self._stack.enter_context(av.open(str(path), "w", options={"movflags": "faststart"}))
         self._stream = self._container.add_stream("libx264", rate=Fraction(spec.control_hz).limit_denominator(1000))
@@ -65,11 +66,14 @@ class VideoRecorder:
             self._write(self._latest, success)
 
     def close(self) -> None:
-        """Flush the encoder and close the file; idempotent."""
+        """Flush the encoder and close the file, or remove it if the episode had no step; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         with self._stack:
-            if not self._closed:
-                self._closed = True
-                self._container.mux(self._stream.encode())
+            self._container.mux(self._stream.encode())
+        if not self._steps:
+            self._path.unlink()
 
     def __enter__(self) -> VideoRecorder:
         return self
