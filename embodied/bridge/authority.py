@@ -14,11 +14,25 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from embodied.bridge.certificates import CredentialsError
-from embodied.bridge.credentials import AUTHORITY, AUTHORITY_KEY, CLIENT, SERVER
+from embodied.bridge.certificates import CLIENT, SERVER, CredentialsError
+from embodied.bridge.credentials import AUTHORITY, AUTHORITY_KEY
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")  # a server is also reached from its own machine
 CLOCK_SKEW = datetime.timedelta(hours=1)  # the other machine's clock may be behind
+
+
+@dataclass(frozen=True)
+class Period:
+    """When a certificate is valid."""
+
+    begins: datetime.datetime
+    ends: datetime.datetime
+
+    @classmethod
+    def of_days(cls, days: int) -> Period:
+        """Return so many days from now."""
+        now = datetime.datetime.now(datetime.UTC)
+        return cls(now - CLOCK_SKEW, now + datetime.timedelta(days=days))
 
 
 @dataclass(frozen=True)
@@ -29,13 +43,13 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def create(cls, days: int) -> Authority:
-        """Make a new one, valid from now for so many days."""
+    def create(cls, period: Period) -> Authority:
+        """Make a new one."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("embodied local authority")
         usage = _usage(digital_signature=False, key_cert_sign=True, crl_sign=True)
         builder = (
-            _builder(name, key, days, issuer=name, issuer_key=key)
+            _builder(name, key, period, issuer=name, issuer_key=key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
         )
@@ -58,22 +72,22 @@ class Authority:
         _write(folder / AUTHORITY, _pem(self.certificate))
         _write(folder / AUTHORITY_KEY, _key_pem(self.key))
 
-    def make_server(self, folder: Path, hosts: Sequence[str], days: int) -> None:
+    def make_server(self, folder: Path, hosts: Sequence[str], period: Period) -> None:
         """Write server.pem and server.key, for a server that is reached by these names and addresses and locally."""
         names = x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys((*hosts, *LOCAL_HOSTS))])
-        self._issue(folder, SERVER, _name(hosts[0]), names, days)
+        self._issue(folder, SERVER, _name(hosts[0]), names, period)
 
-    def make_client(self, folder: Path, name: str, days: int) -> None:
+    def make_client(self, folder: Path, name: str, period: Period) -> None:
         """Write client.pem and client.key; name is for people."""
-        self._issue(folder, CLIENT, _name(name), x509.SubjectAlternativeName([x509.DNSName(name)]), days)
+        self._issue(folder, CLIENT, _name(name), x509.SubjectAlternativeName([x509.DNSName(name)]), period)
 
     def _issue(
-        self, folder: Path, role: str, subject: x509.Name, names: x509.SubjectAlternativeName, days: int
+        self, folder: Path, role: str, subject: x509.Name, names: x509.SubjectAlternativeName, period: Period
     ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if role == SERVER else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
-            _builder(subject, key, days, issuer=self.certificate.subject, issuer_key=self.key)
+            _builder(subject, key, period, issuer=self.certificate.subject, issuer_key=self.key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True, key_cert_sign=False, crl_sign=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -86,20 +100,19 @@ class Authority:
 def _builder(
     subject: x509.Name,
     key: ec.EllipticCurvePrivateKey,
-    days: int,
+    period: Period,
     *,
     issuer: x509.Name,
     issuer_key: ec.EllipticCurvePrivateKey,
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(period.begins)
+        .not_valid_after(period.ends)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from embodied.errors import EmbodiedError
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's ssl has no name for
+SERVER, CLIENT = "server", "client"  # roles
 _OTHERS_READ = 0o004
 _MAX_FILE_BYTES = 1024 * 1024  # of a certificate, key or token
 _MIN_TOKEN, _MAX_TOKEN = 16, 1024  # characters
@@ -30,20 +31,24 @@ class Certificate:
     ends_s: float
 
     @classmethod
-    def read(cls, certificate: Path, key: Path) -> Certificate:
-        """Read a certificate and its private key, both PEM; raise CredentialsError if they are not one pair."""
+    def read(cls, certificate: Path, key: Path, role: str) -> Certificate:
+        """Read a certificate and its private key, both PEM, for one role.
+
+        Raise CredentialsError if they are not one pair, or the certificate is for the other role alone.
+        """
         require_secret(key)
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         for path, word in ((certificate, "CERTIFICATE"), (key, "PRIVATE KEY")):
             if f"{word}-----".encode() not in read_file(path):
                 raise CredentialsError(f"{path} is not PEM: it has no {word}")
+        client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            server.load_cert_chain(certificate, key, password=lambda: _refuse_passphrase(key))
+            for end in (client, server):
+                end.load_cert_chain(certificate, key, password=lambda: _refuse_passphrase(key))
         except ssl.SSLError as error:
             if "MISMATCH" in (error.reason or ""):
                 raise CredentialsError(f"{key} is not the key of {certificate}") from error
             raise CredentialsError(f"{certificate} or {key} is damaged: {error}") from error
-        return cls.of(_speak_to_itself(server, certificate))
+        return cls.of(_speak_to_itself(client, server, certificate, role))
 
     @classmethod
     def of(cls, parsed: dict[str, Any]) -> Certificate:
@@ -120,7 +125,7 @@ def read_file(path: Path) -> bytes:
 
 
 def unverified(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Let a client's context take any certificate that it is itself given to trust, whatever its dates and names."""
+    """Let a context take any certificate that it is itself given to trust, whatever its dates and names."""
     context.check_hostname = False
     context.verify_flags = ssl.VerifyFlags(_NO_CHECK_TIME) | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     return context
@@ -131,10 +136,13 @@ def day(time_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(time_s))
 
 
-def _speak_to_itself(server: ssl.SSLContext, certificate: Path) -> dict[str, Any]:
-    """Return the server's certificate, parsed, by a handshake in memory: Python's ssl parses only a peer's."""
-    client = unverified(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-    client.load_verify_locations(certificate)
+def _speak_to_itself(client: ssl.SSLContext, server: ssl.SSLContext, certificate: Path, role: str) -> dict[str, Any]:
+    """Return the certificate, parsed, by a handshake in memory: Python's ssl parses only a peer's."""
+    for end in (client, server):
+        unverified(end).verify_mode = ssl.CERT_NONE
+    judge = client if role == SERVER else server
+    judge.verify_mode = ssl.CERT_REQUIRED
+    judge.load_verify_locations(certificate)
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     near = client.wrap_bio(to_client, to_server)
     far = server.wrap_bio(to_server, to_client, server_side=True)
@@ -143,9 +151,9 @@ def _speak_to_itself(server: ssl.SSLContext, certificate: Path) -> dict[str, Any
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
-        except ssl.SSLError as error:
-            raise CredentialsError(f"{certificate} cannot be used: {error}") from error
-    return near.getpeercert() or {}
+        except ssl.SSLCertVerificationError as error:
+            raise CredentialsError(f"{certificate} cannot be a {role}'s: {error.verify_message}") from error
+    return (near if role == SERVER else far).getpeercert() or {}
 
 
 def _refuse_passphrase(key: Path) -> NoReturn:

@@ -9,6 +9,8 @@ import grpc
 
 from embodied.bridge.address import Address
 from embodied.bridge.certificates import (
+    CLIENT,
+    SERVER,
     Certificate,
     CredentialsError,
     read_authority,
@@ -18,7 +20,6 @@ from embodied.bridge.certificates import (
 )
 
 AUTHORITY, AUTHORITY_KEY = "authority.pem", "authority.key"  # in a folder that `embodied certs` made
-SERVER, CLIENT = "server", "client"
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Identity:
         """Return the identity of a role, `server` or `client`, in a folder that `embodied certs` made."""
         return cls(folder / f"{role}.pem", folder / f"{role}.key")
 
-    def load(self) -> tuple[bytes, bytes]:
+    def load(self, role: str) -> tuple[bytes, bytes]:
         """Return key and certificate as gRPC takes them; raise CredentialsError if they cannot be used now."""
-        require_valid(self.certificate, [Certificate.read(self.certificate, self.key)])
+        require_valid(self.certificate, [Certificate.read(self.certificate, self.key, role)])
         return read_file(self.key), read_file(self.certificate)
 
 
@@ -77,7 +78,7 @@ class ServerCredentials:
         """Return what gRPC listens with, None without TLS; raise CredentialsError naming the file that is unusable."""
         if self.identity is None:
             return None
-        pair = self.identity.load()
+        pair = self.identity.load(SERVER)
         if self.client_authority is None:
             return grpc.ssl_server_credentials([pair])
         require_valid(self.client_authority, read_authority(self.client_authority))
@@ -120,7 +121,7 @@ class ClientCredentials:
                 )
             return None
         require_valid(self.authority, read_authority(self.authority))
-        key, certificate = (None, None) if self.identity is None else self.identity.load()
+        key, certificate = (None, None) if self.identity is None else self.identity.load(CLIENT)
         return grpc.ssl_channel_credentials(read_file(self.authority), key, certificate)
 
     def load_token(self) -> str | None:

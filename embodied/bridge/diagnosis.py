@@ -33,6 +33,7 @@ class _Speech(Enum):
 
     HTTP2 = "HTTP/2"
     NOTHING = "nothing"
+    END = "the end of the connection"
     OTHER = "something else"
 
 
@@ -79,14 +80,14 @@ def _tls_trouble(address: Address, plain: socket.socket, credentials: ClientCred
         secure = _handshake(context, plain, address, credentials)
     except ssl.SSLCertVerificationError as error:
         return Trouble(_about_certificate(address, error, credentials))
-    except (ssl.SSLError, ConnectionError) as error:
-        return _refused(address, error, credentials)
+    except (ssl.SSLError, ConnectionError):
+        return _no_tls(address)
     with secure:
-        try:  # with TLS 1.3 a client hears only after its handshake what the server thinks of its certificate
-            speech = _listen(secure)
-        except ssl.SSLError as error:
-            return _refused(address, error, credentials)
-    return None if speech is _Speech.HTTP2 else _no_grpc(speech)
+        speech = _listen(secure)
+    if speech is _Speech.HTTP2:
+        return None
+    # With TLS 1.3 a client's handshake is over before the server has judged its certificate; gRPC's just hangs up then.
+    return _not_let_in(credentials) if speech is _Speech.END else _no_grpc(speech)
 
 
 def _about_certificate(address: Address, error: ssl.SSLCertVerificationError, credentials: ClientCredentials) -> str:
@@ -100,20 +101,15 @@ def _about_certificate(address: Address, error: ssl.SSLCertVerificationError, cr
     return f"its certificate is not accepted: {error.verify_message}"
 
 
-def _refused(address: Address, error: OSError, credentials: ClientCredentials) -> Trouble:
-    """Read the alert with which the server ended the handshake, or that it was none."""
-    reason, identity = (getattr(error, "reason", None) or "").upper(), credentials.identity
-    if "ALERT" not in reason:
-        return _no_tls(address)
-    if "CERTIFICATE" not in reason and "UNKNOWN_CA" not in reason:
-        return Trouble(f"it ends the TLS handshake ({reason})")
-    if identity is None:
+def _not_let_in(credentials: ClientCredentials) -> Trouble:
+    if credentials.identity is None:
         return Trouble(
-            "it lets in only clients with a certificate; add client.pem and client.key to the folder of --tls"
+            "it lets in only clients with a certificate; the folder of --tls needs client.pem and client.key"
         )
-    if "EXPIRED" in reason:
-        return Trouble(f"it does not accept {identity.certificate}: expired, by the server's clock")
-    return Trouble(f"it does not accept {identity.certificate}: not signed by the authority that it trusts")
+    return Trouble(
+        f"it does not accept {credentials.identity.certificate}: not signed by the authority that it trusts, or not "
+        "valid by its clock"
+    )
 
 
 def _no_tls(address: Address) -> Trouble:
@@ -125,8 +121,11 @@ def _no_tls(address: Address) -> Trouble:
 
 
 def _no_grpc(speech: _Speech) -> Trouble:
-    if speech is _Speech.NOTHING:
-        return Trouble("something listens there and says nothing; it may be starting", may_pass=True)
+    match speech:
+        case _Speech.NOTHING:
+            return Trouble("something listens there and says nothing; it may be starting", may_pass=True)
+        case _Speech.END:
+            return Trouble("something listens there and hangs up", may_pass=True)
     return Trouble("what listens there speaks no gRPC")
 
 
@@ -154,7 +153,6 @@ def _handshake(
 
 def _listen(connection: socket.socket) -> _Speech:
     """Hear how the server begins: some wait until they have heard the client's beginning."""
-    heard = b""
     for said, timeout_s in ((b"", TIMEOUT_S / 4), (_PREFACE, TIMEOUT_S)):
         connection.settimeout(timeout_s)
         try:
@@ -162,14 +160,12 @@ def _listen(connection: socket.socket) -> _Speech:
             heard = connection.recv(_FRAME_HEAD_BYTES)
         except TimeoutError:
             continue
-        except ssl.SSLError:
-            raise
         except OSError:
-            break
-        break
-    if not heard:
-        return _Speech.NOTHING
-    return _Speech.HTTP2 if heard[3:4] == _SETTINGS else _Speech.OTHER
+            return _Speech.END
+        if not heard:
+            return _Speech.END
+        return _Speech.HTTP2 if heard[3:4] == _SETTINGS else _Speech.OTHER
+    return _Speech.NOTHING
 
 
 def _shown_certificate(address: Address, credentials: ClientCredentials) -> Certificate | None:

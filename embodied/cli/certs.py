@@ -13,7 +13,8 @@ import re
 import shutil
 from pathlib import Path
 
-from embodied.bridge.credentials import AUTHORITY, AUTHORITY_KEY, CLIENT
+from embodied.bridge.certificates import CLIENT
+from embodied.bridge.credentials import AUTHORITY, AUTHORITY_KEY
 from embodied.cli.arguments import positive_int
 from embodied.errors import EmbodiedError
 from embodied.output import output_folder
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create(folder: Path, hosts: list[str], days: int) -> int:
-    from embodied.bridge.authority import Authority
+    from embodied.bridge.authority import Authority, Period
 
     for host in hosts:
         if not _is_host(host):
@@ -69,10 +70,11 @@ def _create(folder: Path, hosts: list[str], days: int) -> int:
             f"or add a client to the authority there: embodied certs {folder} --client NAME"
         )
     with output_folder(folder, marker=AUTHORITY) as made:
-        authority = Authority.create(days)
+        period = Period.of_days(days)
+        authority = Authority.create(period)
         authority.save(made)
-        authority.make_server(made, hosts, days)
-        authority.make_client(made, CLIENT, days)
+        authority.make_server(made, hosts, period)
+        authority.make_client(made, CLIENT, period)
     print(
         f"wrote {folder}, for tests and labs, valid for {days} days\n"
         f"  to the computer that serves ({', '.join(hosts)}):  {AUTHORITY} server.pem server.key\n"
@@ -84,7 +86,7 @@ def _create(folder: Path, hosts: list[str], days: int) -> int:
 
 
 def _add_client(folder: Path, name: str, days: int) -> int:
-    from embodied.bridge.authority import Authority
+    from embodied.bridge.authority import Authority, Period
 
     if not NAME.fullmatch(name):
         raise EmbodiedError(f"--client takes a name of letters, digits and -, as in anna; got {name!r}")
@@ -93,7 +95,7 @@ def _add_client(folder: Path, name: str, days: int) -> int:
     authority = Authority.load(folder)
     with output_folder(folder / name, marker=AUTHORITY) as made:
         shutil.copyfile(folder / AUTHORITY, made / AUTHORITY)
-        authority.make_client(made, name, days)
+        authority.make_client(made, name, Period.of_days(days))
     print(f"wrote {folder / name}, valid for {days} days; copy that folder to {name}'s computer and name it with --tls")
     return 0
 
