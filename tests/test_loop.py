@@ -14,24 +14,9 @@ from embodied.errors import (
     UnknownNameError,
 )
 from embodied.loop import MAX_INSTRUCTION_CHARACTERS, Episode, check_instruction, run_episode
-from embodied.types import Action, Observation, PoseAction, RobotSpec, Step
+from embodied.types import Action, Intervention, Observation, Step
 from tests.dummy_robot import HORIZON, DummyRobot
-
-
-class WavePolicy:
-    """Commands a wave that depends on the state, in chunks; remembers what it was asked."""
-
-    def __init__(self, chunk: int = 6, reach: float = 1.0) -> None:
-        self.chunk, self.reach = chunk, reach
-        self.asked: list[Observation] = []
-
-    def reset(self, instruction: str, spec: RobotSpec) -> None:
-        self.instruction = instruction
-
-    def act(self, observation: Observation) -> Sequence[Action]:
-        self.asked.append(observation)
-        phase = observation.state[-1] + np.arange(self.chunk, dtype=np.float32)[:, None] / 10
-        return [PoseAction(values) for values in self.reach * np.sin(observation.state[:3] + 3 * phase)]
+from tests.wave_policy import WavePolicy
 
 
 class Watcher:
@@ -136,3 +121,61 @@ def test_a_nan_in_an_observation_is_named_and_never_reaches_the_policy():
     with pytest.raises(InvalidObservationError, match="'lift' is nan") as refusal:
         run_episode(NumbRobot(), policy, task="wait", seed=0)
     assert isinstance(refusal.value, EmbodiedError) and not policy.asked
+
+
+class LateRobot(DummyRobot):
+    """Drops every action that comes while `late` says so, as a robot server does with what missed its deadline."""
+
+    def __init__(self, late: Sequence[bool]) -> None:
+        super().__init__()
+        self.late = list(late)
+
+    def step(self, *actions: Action, frames: bool = True) -> Step:
+        timing_ns = {"queue": 1, "motion": 10 * len(actions)}
+        if self.late and self.late.pop(0):
+            late = Intervention("late", "pan", 0.2, 0.1)
+            dropped = len(actions)
+            return Step(self._observe(frames), executed=0, dropped=dropped, interventions=(late,), timing_ns=timing_ns)
+        return replace(super().step(*actions, frames=frames), timing_ns=timing_ns)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_an_episode_whose_every_action_is_late_ends_at_max_steps(observed):
+    robot = LateRobot([True] * 1000)
+    observers = [Watcher()] if observed else []
+    episode = run_episode(robot, WavePolicy(chunk=4), task="wait", seed=0, max_steps=10, observers=observers)
+    assert (episode.steps, robot.steps, episode.success) == (0, 0, False)
+    assert [(cycle.steps, cycle.dropped) for cycle in episode.cycles] == [(0, 4), (0, 4), (0, 2)]
+    assert {i.kind for i in episode.interventions} == {"late"}
+
+
+def test_a_dropped_action_is_spent_but_was_no_step():
+    robot = LateRobot([False, True, False, False])
+    episode = run_episode(robot, WavePolicy(chunk=3), task="wait", seed=0, max_steps=11)
+    assert [(cycle.steps, cycle.dropped) for cycle in episode.cycles] == [(3, 0), (0, 3), (3, 0), (2, 0)]
+    assert episode.steps == robot.steps == 8
+
+
+class StuckRobot(DummyRobot):
+    def step(self, *actions: Action, frames: bool = True) -> Step:
+        return Step(self._observe(frames), executed=0)
+
+
+def test_a_robot_that_carries_out_nothing_and_says_nothing_cannot_keep_an_episode_open():
+    episode = run_episode(StuckRobot(), WavePolicy(), task="wait", seed=0, max_steps=7)
+    assert episode.steps == 0 and len(episode.cycles) == 7
+
+
+class TimedPolicy(WavePolicy):
+    timing_ns = {"work": 3, "wire": 4}  # noqa: RUF012
+    counts = {"chunks": 9}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_the_stages_that_policy_and_robot_name_are_carried_through(observed):
+    observers = [Watcher()] if observed else []
+    episode = run_episode(LateRobot([]), TimedPolicy(chunk=5), task="wait", seed=0, observers=observers)
+    queued = 5 if observed else 1  # one message a step, or one for the chunk
+    assert [cycle.robot_ns for cycle in episode.cycles] == [{"queue": queued, "motion": 50}] * 4
+    assert [cycle.policy_ns for cycle in episode.cycles] == [{"work": 3, "wire": 4}] * 4
+    assert episode.policy_counts == {"chunks": 9}
