@@ -17,6 +17,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from embodied.errors import EmbodiedError, UnknownNameError
+from embodied.safety import Servo, bare, safe
 from embodied.types import Policy, Robot
 
 ROBOT_PACKAGES = ("envs", "embodied.robots")
@@ -39,10 +40,10 @@ def is_address(name: str) -> bool:
 
 
 def open_robot(name: str, options: Options) -> Robot:
-    """Make the robot of a module, or connect to the one at an address.
+    """Make the robot of a module, under its limits, or connect to the one at an address, which its server limits.
 
-    Raise UnknownNameError for an unknown module or option, ModuleUnusableError if the module cannot be imported, and
-    ProtocolError if nobody answers at the address.
+    Raise UnknownNameError for an unknown module or option, ModuleUnusableError if the module cannot be imported,
+    UnfitLimitsError if it declares limits that cannot be kept, and ProtocolError if nobody answers at the address.
     """
     if is_address(name):
         from embodied.bridge.robot_client import RemoteRobot  # a local robot needs no grpc
@@ -51,16 +52,16 @@ def open_robot(name: str, options: Options) -> Robot:
         return RemoteRobot(name)
     make = load_function("robot", name, "make", ROBOT_PACKAGES)
     robot = make(**check_options(name, make, options))
-    if not isinstance(robot, Robot):
+    if not isinstance(robot, Robot | Servo):
         raise ModuleUnusableError(f"{name} makes a {type(robot).__name__}, which is no robot: {_lacks(robot, Robot)}")
-    return robot
+    return safe(robot)
 
 
 def open_expert(name: str, robot: Robot) -> Policy:
     """Make the scripted expert of a robot's module; it sees the simulator's truth and needs the local robot."""
     if is_address(name):
         raise ModuleUnusableError(f"an expert reads the simulator itself, which is not at hand behind {name}")
-    return cast(Policy, load_function("robot", name, "expert", ROBOT_PACKAGES)(robot))
+    return cast(Policy, load_function("robot", name, "expert", ROBOT_PACKAGES)(bare(robot)))
 
 
 @dataclass(frozen=True)

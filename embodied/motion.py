@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.errors import InvalidActionError
+from embodied.errors import EmbodiedError, InvalidActionError
 from embodied.types import Intervention, Limits, RobotSpec
 from embodied.workspace import ToolPosition, Workspace
 
@@ -16,7 +16,11 @@ Array = NDArray[np.float64]
 UNBOUNDED = 1e30  # finite, so that zero times it is zero
 REACHED = 1e-6  # share of a field's range within which a setpoint counts as where it was told to be
 ROUNDING = 1e-12  # share of a field's range that adding up leaves
-HALVINGS = 5  # of a move that would leave the workspace, until braking is all that is left
+HALVINGS = 6  # of a move that would leave the workspace, until braking is all that is left
+
+
+class UnfitLimitsError(EmbodiedError):
+    """Limits that a robot declares and that cannot be kept for want of something it does not offer."""
 
 
 class Motion:
@@ -34,12 +38,12 @@ class Motion:
     def __init__(self, spec: RobotSpec, tick_s: float, tool_position: ToolPosition | None = None) -> None:
         """Make the motion of a robot that takes a setpoint every tick_s.
 
-        Raise ValueError unless a control period is a whole number of ticks, and where a workspace is given and no
-        tool_position to tell the tool's place from.
+        Raise UnfitLimitsError unless a control period is a whole number of ticks, and where there is a workspace and
+        no tool_position to tell the tool's place.
         """
         ticks = round(1 / (spec.control_hz * tick_s))
         if ticks < 1 or abs(ticks * spec.control_hz * tick_s - 1) > 1e-6:
-            raise ValueError(f"{spec.name}: 1/{spec.control_hz:g} s is no whole number of ticks of {tick_s:g} s")
+            raise UnfitLimitsError(f"{spec.name}: 1/{spec.control_hz:g} s is no whole number of ticks of {tick_s:g} s")
         self._spec, self._tick_s, self._ticks = spec, tick_s, ticks
         self._workspace = _workspace(spec, tool_position)
         self._low = np.array([f.low for f in spec.action])
@@ -66,8 +70,8 @@ class Motion:
 
     @property
     def moving(self) -> bool:
-        """Whether a command is being followed, or braked from."""
-        return self._tick < self._ticks or bool(self._velocity.any())
+        """Whether a command is being followed, or the next tick still brakes from one."""
+        return self._tick < self._ticks or bool(self._braked(self._velocity).any())
 
     def begin(self, position: NDArray[np.floating] | None) -> None:
         """Be at rest at position (n,); None where nobody knows it, and then the first command is taken as it stands."""
@@ -84,8 +88,8 @@ class Motion:
         """Take values (n,) as where to be one control period from now; return what was changed of it at once.
 
         What is out of range is clamped. A number that is not finite drops the whole command, since the rest of it was
-        meant for a pose that is not known. Raise InvalidActionError for a wrong length, and ValueError where limits
-        hold for a robot that began nobody knows where.
+        meant for a pose that is not known. Raise InvalidActionError for a wrong length, and UnfitLimitsError where
+        there are limits and nobody knows where the robot is.
         """
         wanted: Array = values.astype(np.float64)
         if wanted.shape != self._low.shape:
@@ -127,7 +131,7 @@ class Motion:
 
     def _appear(self, aim: Array) -> None:
         if self._spec.limits != Limits():
-            raise ValueError(f"{self._spec.name} has limits, which bind from where it is: begin with its position")
+            raise UnfitLimitsError(f"{self._spec.name} has limits, which bind from where it is: begin there")
         self._at, self._aim, self._known = aim, aim, True
 
     def _lay_line(self, aim: Array) -> None:
@@ -169,6 +173,10 @@ class Motion:
         to_line += self._way
         to_end += self._onward
         velocity = np.where(self._way >= 0, np.minimum(to_line, to_end), np.maximum(to_line, to_end))
+        return self._bounded(velocity, up, down)
+
+    def _bounded(self, velocity: Array, up: Array, down: Array) -> Array:
+        """Return velocity (n,) within down and up, which leave room to brake in the range, and within the limits."""
         velocity = np.minimum(np.maximum(velocity, np.maximum(down, -self._top)), np.minimum(up, self._top))
         gained: Array = np.minimum(np.maximum(velocity, self._velocity - self._gain), self._velocity + self._gain)
         return gained
@@ -187,8 +195,12 @@ class Motion:
         self._at, self._velocity = at, velocity
 
     def _kept_inside(self, workspace: Workspace, velocity: Array, line: Array) -> tuple[Array, Array]:
+        """Return the setpoint and velocity of the next tick where velocity leads out: along the box's faces, slower."""
         braked, refused = self._braked(self._velocity), workspace.refused
-        for halvings in range(1, HALVINGS + 1):
+        inward = np.where(self._delta, 0.0, workspace.inward(self._at + velocity * self._tick_s)) / self._tick_s
+        up, down = _stoppable(np.stack([self._high - self._at, self._low - self._at]) / self._tick_s, self._gain)
+        velocity = self._bounded(velocity + inward, up, down)
+        for halvings in range(HALVINGS):
             slower = braked + (velocity - braked) / 2**halvings
             if workspace.admits(self._braking(at := self._place(slower, line), slower)):
                 break
@@ -215,8 +227,14 @@ class Motion:
         return np.asarray(np.minimum(np.maximum(0.0, velocity - self._gain), velocity + self._gain))
 
     def _account(self) -> None:
-        """Report what a command fell short of at its period's end; where the workspace kept it in, that says it all."""
-        missed = np.abs(self._at - self._aim) > REACHED * (self._high - self._low)
+        """Report where a command has been missed at its period's end; where the workspace kept it in, that says it all.
+
+        It is not missed where all that is left is to brake for it: where the next tick may be no faster than this one.
+        """
+        gap = self._aim - self._at
+        next_most = np.abs(_stoppable(gap / self._tick_s, self._gain))
+        coming = self._velocity * np.sign(gap) >= next_most * (1 - REACHED)
+        missed = (np.abs(gap) > REACHED * (self._high - self._low)) & ~coming
         if missed.any() and not self._kept_in:
             too_fast = np.abs(self._way) > self._top * (1 + REACHED)
             self._interventions += self._report("velocity", missed & too_fast, self._aim, self._at)
@@ -235,7 +253,7 @@ def _workspace(spec: RobotSpec, tool_position: ToolPosition | None) -> Workspace
     if spec.limits.workspace is None:
         return None
     if tool_position is None:
-        raise ValueError(f"{spec.name} has a workspace, and nothing tells where its tool is: give tool_position")
+        raise UnfitLimitsError(f"{spec.name} has a workspace and no tool_position to tell where its tool is")
     return Workspace(spec.limits.workspace, tool_position)
 
 

@@ -12,6 +12,9 @@ from embodied.types import Box, Intervention
 Array = NDArray[np.float64]
 ToolPosition = Callable[[Array], Array]  # (n,) in the order of spec.action to (3,), m in the robot's base frame
 
+NEWTON_STEPS = 3
+NUDGE = 1e-6  # of a field, to find how the tool moves with it
+INSIDE_M = 1e-6  # how far within a face a tool is put that was to leave by it
 AXES = ("tool_x", "tool_y", "tool_z")
 
 
@@ -38,6 +41,18 @@ class Workspace:
             tools.append(tool)
         self._low, self._high = self._hull(tools)
         return True
+
+    def inward(self, pose: Array) -> Array:
+        """Return the least change (n,) of a pose that puts a tool outside on the nearest face, by Newton's method."""
+        change = np.zeros_like(pose)
+        for _ in range(NEWTON_STEPS):
+            tool = np.array(self._tool(pose + change))
+            back = np.clip(tool, np.add(self._low, INSIDE_M), np.subtract(self._high, INSIDE_M)) - tool
+            if not (out := back != 0).any():
+                break
+            slopes = np.array([self._tool(pose + change + step) - tool for step in NUDGE * np.eye(len(pose))]) / NUDGE
+            change += np.linalg.pinv(slopes[:, out].T) @ back[out]
+        return change
 
     def report(self, refused: list[float], at: Array) -> list[Intervention]:
         """Return an intervention for each axis by which a refused tool would have left; at (n,) is what came of it."""

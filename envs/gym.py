@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from embodied.safety import SafeRobot
 from embodied.types import Frame, Observation, PoseAction, Vector
 from envs.so101 import SO101, make
 
@@ -23,7 +24,7 @@ class TaskEnv(gymnasium.Env[Seen, Vector]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - gymnasium declares it so
 
     def __init__(self, task: str, size: int = 128, render_mode: str | None = None) -> None:
-        self.robot: SO101 = make(size=size)
+        self.robot: SafeRobot[SO101] = make(size=size)
         self.render_mode = render_mode
         self._task = task
         self._front: Frame | None = None

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from typing import Any
+import time
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
-from embodied.errors import EmbodiedError, InvalidActionError, ProtocolError
-from embodied.safety import limit_action
-from embodied.types import (
-    Action,
-    Camera,
-    Field,
-    Frame,
-    Intervention,
-    Observation,
-    PoseAction,
-    RobotSpec,
-    SkillCall,
-    Step,
-    TextAction,
-)
+from embodied.errors import EmbodiedError, ProtocolError
+from embodied.safety import SafeRobot
+from embodied.types import Camera, Field, Frame, Observation, RobotSpec, Step
+
+Mode = Literal["absolute", "delta"]
 
 RENDERED = "render"  # the camera that shows what the environment renders
 UNKNOWN_FOVY_DEG = 0.0  # gymnasium does not say
@@ -40,12 +31,14 @@ def make(
     bound: float | None = None,
     rendered: bool = False,
     instruction: str | None = None,
-) -> GymnasiumRobot:
+    absolute: bool = False,
+) -> SafeRobot[GymnasiumRobot]:
     """Return the environment registered as id ("package:id" imports the package first).
 
     control_hz defaults to the environment's render_fps; bound is the range of what has none; rendered adds a camera
-    that shows env.render(); instruction serves where observations carry none. Raise UnfitEnvironmentError if it has no
-    continuous action, or a range is infinite and no bound is given.
+    that shows env.render(); instruction serves where observations carry none; absolute says that an action is a
+    place to hold, and not an effort or a change, of which there is none at zero. Raise UnfitEnvironmentError if it has
+    no continuous action, or a range is infinite and no bound is given.
     """
     try:
         options: dict[str, Any] = {"render_mode": "rgb_array"} if rendered else {}
@@ -57,14 +50,23 @@ def make(
         raise UnfitEnvironmentError(f"{id} does not say how fast it runs: give control_hz")
     if rate < 0 or (bound is not None and bound <= 0):
         raise UnfitEnvironmentError(f"control_hz and bound are above 0, got {rate} and {bound}")
-    return GymnasiumRobot(env, id=id, control_hz=float(rate), bound=bound, instruction=instruction or f"solve {id}")
+    mode: Mode = "absolute" if absolute else "delta"
+    words = instruction or f"solve {id}"
+    return SafeRobot(GymnasiumRobot(env, id=id, control_hz=float(rate), bound=bound, instruction=words, mode=mode))
 
 
 class GymnasiumRobot:
     """Hosts one environment: its numbers are the state, its images the cameras, its one task is its id."""
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], *, id: str, control_hz: float, bound: float | None, instruction: str
+        self,
+        env: gymnasium.Env[Any, Any],
+        *,
+        id: str,
+        control_hz: float,
+        bound: float | None,
+        instruction: str,
+        mode: Mode,
     ) -> None:
         if not isinstance(env.action_space, spaces.Box):
             raise UnfitEnvironmentError(f"{id} takes {env.action_space}; a robot needs a Box of numbers")
@@ -85,83 +87,63 @@ class GymnasiumRobot:
             control_hz=control_hz,
             cameras=tuple(cameras),
             state=tuple(f for key, space in numbers.items() for f in _fields(key, space, bound)),
-            action=tuple(_fields("action", env.action_space, bound)),
+            action=tuple(_fields("action", env.action_space, bound, mode)),
             tasks=(id,),
         )
         self._numbers = tuple(numbers)
-        self._still = np.clip(np.zeros_like(env.action_space.low), env.action_space.low, env.action_space.high)
         self._seen: Any = None
         self._steps = 0
-        self._done = True
-        self._closed = False
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._success = self._terminated = self._truncated = self._closed = False
 
     @property
     def spec(self) -> RobotSpec:
         """Return what the environment's spaces declare."""
         return self._spec
 
+    @property
+    def servo_hz(self) -> float:
+        """Return the environment's own rate."""
+        return self._spec.control_hz
+
     def reset(self, seed: int, task: str) -> Observation:
         """Begin the episode of seed; raise UnknownNameError unless task is the environment's id."""
         self._spec.require_task(task)
         if self._closed:
             raise ProtocolError("the robot is closed")
-        with self._lock:
-            self._seen, _ = self._env.reset(seed=seed)
-            self._steps, self._done = 0, False
-            return self._observe(frames=True)
+        self._seen, _ = self._env.reset(seed=seed)
+        self._steps = 0
+        self._success = self._terminated = self._truncated = False
+        return self._observe(frames=True)
 
-    def step(self, *actions: Action, frames: bool = True) -> Step:
-        """Carry out the actions in order until they end, the episode ends, or stop() is called."""
-        if self._done:
-            raise ProtocolError("no episode is running: call reset first")
-        if not actions:
-            raise InvalidActionError("step needs at least one action")
-        for action in actions:
-            if isinstance(action, PoseAction):
-                self._spec.check_action(action)
-        self._stopped.clear()
-        executed, total = 0, 0.0
-        interventions: list[Intervention] = []
-        with self._lock:
-            for action in actions:
-                command, changed = self._command(action)
-                self._seen, reward, terminated, truncated, info = self._env.step(command)
-                interventions += changed
-                executed, total, self._steps = executed + 1, total + float(reward), self._steps + 1
-                self._done = bool(terminated or truncated)
-                if self._done or self._stopped.is_set():
-                    break
-            return Step(
-                observation=self._observe(frames=frames),
-                reward=total,
-                success=bool(info.get("is_success", info.get("success", False))),
-                terminated=bool(terminated),
-                truncated=bool(truncated and not terminated),
-                executed=executed,
-                interventions=tuple(interventions),
-            )
+    def follow(self, setpoints: NDArray[np.float64], *, frames: bool) -> Step:
+        """Carry out setpoints (k, n), an environment's step each, until the episode ends."""
+        total = 0.0
+        for setpoint in setpoints:
+            command = setpoint.reshape(self._action_space.shape).astype(self._action_space.dtype)
+            self._seen, reward, terminated, truncated, info = self._env.step(command)
+            total, self._steps = total + float(reward), self._steps + 1
+            self._terminated, self._truncated = bool(terminated), bool(truncated and not terminated)
+            self._success = bool(info.get("is_success", info.get("success", False)))
+            if self._terminated or self._truncated:
+                break
+        began_ns = time.monotonic_ns()
+        return Step(
+            observation=self._observe(frames=frames),
+            reward=total,
+            success=self._success,
+            terminated=self._terminated,
+            truncated=self._truncated,
+            timing_ns={"render": time.monotonic_ns() - began_ns} if frames else {},
+        )
 
     def stop(self) -> None:
-        """Drop what is left of a chunk under way; time stands still between steps, so nothing else moves."""
-        self._stopped.set()
+        """Do nothing: time stands still between steps, so nothing else moves."""
 
     def close(self) -> None:
         """Close the environment; idempotent."""
-        self.stop()
-        with self._lock:
-            self._done = True
-            if not self._closed:
-                self._closed = True
-                self._env.close()
-
-    def _command(self, action: Action) -> tuple[Any, tuple[Intervention, ...]]:
-        if isinstance(action, TextAction | SkillCall):
-            words = action.text if isinstance(action, TextAction) else action.name
-            return self._still, (Intervention("unknown_verb", words[:80], 0.0, 0.0),)
-        values, changed = limit_action(self._spec, action.values, self._still.ravel().astype(np.float32))
-        return values.reshape(self._still.shape).astype(self._action_space.dtype), changed
+        if not self._closed:
+            self._closed = True
+            self._env.close()
 
     def _observe(self, *, frames: bool) -> Observation:
         parts = self._seen if isinstance(self._seen, dict) else {"state": self._seen}
@@ -196,7 +178,7 @@ def _is_image(space: spaces.Space[Any]) -> bool:
     return space.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
 
 
-def _fields(name: str, space: spaces.Box, bound: float | None) -> list[Field]:
+def _fields(name: str, space: spaces.Box, bound: float | None, mode: Mode = "absolute") -> list[Field]:
     low, high = (np.asarray(end, np.float64).ravel() for end in (space.low, space.high))
     # Some environments write the largest float where they mean no limit.
     endless = (np.abs(low) > 1e30) | (np.abs(high) > 1e30)
@@ -205,4 +187,4 @@ def _fields(name: str, space: spaces.Box, bound: float | None) -> list[Field]:
         raise UnfitEnvironmentError(f"{names} have no finite range, which a field needs: give bound=NUMBER")
     if bound is not None:
         low, high = np.where(endless, -bound, low), np.where(endless, bound, high)
-    return [Field(f"{name}_{i}", "", float(a), float(b)) for i, (a, b) in enumerate(zip(low, high, strict=True))]
+    return [Field(f"{name}_{i}", "", float(a), float(b), mode) for i, (a, b) in enumerate(zip(low, high, strict=True))]

@@ -24,6 +24,7 @@ ASSETS = Path(__file__).resolve().parents[1] / "sim_assets"
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 CAPACITY = {"cube": 4, "bowl": 2, "zone": 2}
 CONTROL_PERIOD_S = 0.1
+TICK_S = 0.02  # between two setpoints of the servos
 
 _CUBE_KG = 0.025
 _BOWL_SIDES = 12
@@ -47,7 +48,7 @@ class Scene:
         self._gripper_site = self.model.site("gripperframe").id
         self._names = [f"{kind}_{i}" for kind, count in CAPACITY.items() for i in range(count)]
         self._body = {name: self.model.body(name).id for name in self._names}
-        self._substeps = round(CONTROL_PERIOD_S / self.model.opt.timestep)
+        self._substeps = round(TICK_S / self.model.opt.timestep)
         self._static_finger = self.model.body("gripper").id
         self._moving_jaw = self.model.body("moving_jaw_so101_v1").id
 
@@ -65,20 +66,17 @@ class Scene:
             self._show(item.name, COLOURS[item.colour])
             height = CUBE_HALF_M if item.kind == "cube" else 0.0
             self.place(item.name, np.array([*item.xy_m, height]), item.yaw_rad)
-        self.advance(arm_rad)
+        for _ in range(round(CONTROL_PERIOD_S / TICK_S)):
+            self.advance(arm_rad)
         self.data.time = 0.0
 
     def advance(self, target_rad: Array) -> None:
-        """Run one control period, the joint targets moving linearly to target_rad (6,)."""
+        """Run one tick, the joint targets moving linearly to target_rad (6,)."""
         start = self.data.ctrl[self._actuators]
         for i in range(1, self._substeps + 1):
             self.data.ctrl[self._actuators] = start + (target_rad - start) * (i / self._substeps)
             mujoco.mj_step(self.model, self.data)
         self.refresh()
-
-    def hold(self) -> None:
-        """Make the servos hold the measured position."""
-        self.data.ctrl[self._actuators] = self.arm_rad
 
     def refresh(self) -> None:
         """Bring positions up to date with qpos, leaving everything the next step depends on as it is."""

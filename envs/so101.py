@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.errors import EmbodiedError, InvalidActionError, ProtocolError
-from embodied.safety import limit_action
+from embodied.errors import EmbodiedError, ProtocolError
+from embodied.safety import MAX_WORD, SafeRobot
 from embodied.types import (
-    Action,
+    Box,
     Field,
     Intervention,
+    Limits,
     Observation,
-    PoseAction,
     RobotSpec,
     SkillCall,
     Step,
@@ -25,7 +25,7 @@ from embodied.types import (
 from envs.boxes import box
 from envs.cameras import Cameras
 from envs.kinematics import ArmKinematics
-from envs.scene import CONTROL_PERIOD_S, JOINTS, Scene
+from envs.scene import CONTROL_PERIOD_S, JOINTS, TICK_S, Scene
 from envs.tasks import Task, all_tasks
 from envs.verbs import VERBS, OutOfReachError, lower, verb_for
 
@@ -42,13 +42,20 @@ HOME_LEAST_HEIGHT_M = 0.12  # no arm begins among the objects
 HOMING_STEP_RAD = 0.15
 SIZES_PX = (16, 960)
 STEPS_OF_SUCCESS = 3  # a passing glimpse of the goal is not success
+TICKS_A_STEP = round(CONTROL_PERIOD_S / TICK_S)
+# STS3215: 0.222 s for 60 degrees without load at its rated voltage, and an acceleration register that LeRobot sets to
+# 254 of 100 counts/s², with 4096 counts a turn.
+SERVO_RAD_S = 4.7
+SERVO_RAD_S2 = 38.9
+# Where the fingertips can come at all, but for the table. Experts go down to 12 mm and the shipped policy to 11 mm.
+WORKSPACE_M = Box((-0.34, -0.44, 0.008), (0.48, 0.44, 0.53))
 
 
 class InvalidSizeError(EmbodiedError):
     """Frames of a size that cannot be drawn."""
 
 
-def make(size: int = 128, misdirect: bool = False, render: bool = True) -> SO101:
+def make(size: int = 128, misdirect: bool = False, render: bool = True) -> SafeRobot[SO101]:
     """Return the simulated SO-101 with square frames of the given size.
 
     With misdirect the instruction names objects other than those the episode is judged on: what success is left tells
@@ -57,18 +64,18 @@ def make(size: int = 128, misdirect: bool = False, render: bool = True) -> SO101
     """
     if not SIZES_PX[0] <= size <= SIZES_PX[1]:
         raise InvalidSizeError(f"size is {size}; frames are {SIZES_PX[0]} to {SIZES_PX[1]} pixels wide and high")
-    return SO101(size=size, misdirect=misdirect, render=render)
+    return SafeRobot(SO101(size=size, misdirect=misdirect, render=render))
 
 
-def expert(robot: SO101) -> Policy:
+def expert(robot: SafeRobot[SO101] | SO101) -> Policy:
     """Return the scripted expert for the robot; it sees the simulator's truth."""
     from envs.expert import Expert  # demonstrations need it, rollouts do not
 
-    return Expert(robot)
+    return Expert(robot.body if isinstance(robot, SafeRobot) else robot)
 
 
 class SO101:
-    """The arm, its table and one episode at a time.
+    """The arm, its table and one episode at a time: a body, which make() puts under its limits.
 
     scene, task and labels() are the simulator's truth: for experts, labels and tests, never for a policy.
     """
@@ -85,16 +92,19 @@ class SO101:
         self._kinematics = ArmKinematics()
         self._spec = _spec(self.scene, self._cameras, tuple(self._tasks))
         self._instruction = ""
-        self._steps = self._streak = 0
+        self._ticks = self._streak = 0
+        self._success = self._closed = False
         self._done = True
-        self._closed = False
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
 
     @property
     def spec(self) -> RobotSpec:
         """Return what the robot declares."""
         return self._spec
+
+    @property
+    def servo_hz(self) -> float:
+        """Return how many setpoints the servos take in a second of simulated time."""
+        return 1 / TICK_S
 
     def reset(self, seed: int, task: str) -> Observation:
         """Begin the episode of seed and task.
@@ -111,42 +121,50 @@ class SO101:
         layout = chosen.layout(layout_rng)
         target, goal = layout.misdirected() if self._misdirect else (layout.target, layout.goal)
         self._instruction = chosen.instruction(words_rng, layout.item(target).colour, layout.item(goal).colour)
-        with self._lock:
-            self.scene.reset(layout, self._draw_arm(arm_rng))
-            self.task = chosen
-            self._steps = self._streak = 0
-            self._done = False
-            return self._observe(frames=True)
+        self.scene.reset(layout, self._draw_arm(arm_rng))
+        self.task = chosen
+        self._ticks = self._streak = 0
+        self._success = self._done = False
+        observation, _ = self._observe(frames=True)
+        return observation
 
-    def step(self, *actions: Action, frames: bool = True) -> Step:
-        """Carry out the actions in order, 0.1 s each, until they end, the episode ends, or stop() is called."""
-        if self._done:
-            raise ProtocolError("no episode is running: call reset first")
-        if not actions:
-            raise InvalidActionError("step needs at least one action")
-        for action in actions:
-            if isinstance(action, PoseAction):
-                self._spec.check_action(action)
-        self._stopped.clear()
-        executed, success = 0, False
-        interventions: list[Intervention] = []
-        for action in actions:
-            with self._lock:
-                interventions += self._carry_out(action)
-                executed += 1
-                success = self._judge()
-            if self._done or self._stopped.is_set():
+    def follow(self, setpoints: Array, *, frames: bool) -> Step:
+        """Carry out setpoints (k, 6) rad, a tick each, until the episode ends."""
+        for setpoint in setpoints:
+            self.scene.advance(setpoint)
+            self._ticks += 1
+            if self._ticks % TICKS_A_STEP == 0:
+                self._judge()
+            if self._done:
                 break
+        observation, timing_ns = self._observe(frames=frames)
         return Step(
-            observation=self._observe(frames=frames),
-            reward=float(success),
-            success=success,
-            terminated=success,
-            truncated=self._done and not success,
-            executed=executed,
-            interventions=tuple(interventions),
+            observation=observation,
+            reward=float(self._success and len(setpoints) > 0),
+            success=self._success,
+            terminated=self._success,
+            truncated=self._done and not self._success,
             labels=self.labels(),
+            timing_ns=timing_ns,
         )
+
+    def lower(self, action: TextAction | SkillCall, at: Array) -> tuple[Array, tuple[Intervention, ...]]:
+        """Return the joint targets (6,) rad that carry out a verb or skill from at (6,) rad, or at and why not."""
+        words = " ".join((action.text if isinstance(action, TextAction) else action.name).lower().split())
+        if words == "stop":
+            return self.scene.arm_rad, ()
+        if words == "home":
+            return at + np.clip(HOME_RAD - at, -HOMING_STEP_RAD, HOMING_STEP_RAD), ()
+        if words not in VERBS:
+            return at, (Intervention("unknown_verb", words[:MAX_WORD], 0.0, 0.0),)
+        try:
+            return np.clip(lower(words, at, self._kinematics), self.scene.low_rad, self.scene.high_rad), ()
+        except OutOfReachError:
+            return at, (Intervention("workspace", words, 0.0, 0.0),)
+
+    def tool_position(self, values: Array) -> Array:
+        """Return where the fingertips are, (3,) m, with the joints at values (6,) rad."""
+        return self._kinematics.tip(values[:5])
 
     def labels(self) -> dict[str, Vector]:
         """Return the truth about the present observation, that after a reset too: the auxiliary targets of training.
@@ -170,52 +188,27 @@ class SO101:
         return verb_for(end - start, float(after[5] - before[5]))
 
     def stop(self) -> None:
-        """Hold the measured position and drop what is left of a chunk under way."""
-        self._stopped.set()
-        with self._lock:
-            self.scene.hold()
+        """Do nothing: time stands still between ticks, so nothing moves that a SafeRobot does not move."""
 
     def close(self) -> None:
-        """Stop and let go of the renderer."""
-        self.stop()
+        """Let go of the renderer."""
         self._done = self._closed = True
         self._cameras.close()
 
-    def _carry_out(self, action: Action) -> tuple[Intervention, ...]:
-        hold = self.scene.target_rad
-        if isinstance(action, PoseAction):
-            limited, interventions = limit_action(self._spec, action.values, hold.astype(np.float32))
-            held = any(i.kind == "non_finite" for i in interventions)
-            self.scene.advance(hold if held else limited.astype(np.float64))
-            return interventions
-        target, interventions = self._lower(action, hold)
-        self.scene.advance(np.clip(target, self.scene.low_rad, self.scene.high_rad))
-        return interventions
-
-    def _lower(self, action: TextAction | SkillCall, hold: Array) -> tuple[Array, tuple[Intervention, ...]]:
-        words = " ".join((action.text if isinstance(action, TextAction) else action.name).lower().split())
-        if words == "stop":
-            return self.scene.arm_rad, ()
-        if words == "home":
-            return hold + np.clip(HOME_RAD - hold, -HOMING_STEP_RAD, HOMING_STEP_RAD), ()
-        if words not in VERBS:
-            return hold, (Intervention("unknown_verb", words[:80], 0.0, 0.0),)
-        try:
-            return lower(words, hold, self._kinematics), ()
-        except OutOfReachError:
-            return hold, (Intervention("workspace", words, 0.0, 0.0),)
-
-    def _judge(self) -> bool:
+    def _judge(self) -> None:
+        """Look whether the task is done, once a control period."""
         assert self.task is not None
-        self._steps += 1
         self._streak = self._streak + 1 if self.task.success(self.scene) else 0
-        success = self._streak >= STEPS_OF_SUCCESS
-        self._done = success or self._steps >= self.task.horizon
-        return success
+        self._success = self._streak >= STEPS_OF_SUCCESS
+        self._done = self._success or self._ticks >= self.task.horizon * TICKS_A_STEP
 
-    def _observe(self, *, frames: bool) -> Observation:
+    def _observe(self, *, frames: bool) -> tuple[Observation, dict[str, int]]:
+        """Return what is seen, and the nanoseconds that drawing took."""
+        began_ns = time.monotonic_ns()
         drawn = self._cameras.draw(self.scene.data, CAMERAS) if frames and self._render else {}
-        return Observation(self.scene.time_ns, drawn, self.scene.arm_rad.astype(np.float32), self._instruction)
+        timing_ns = {"render": time.monotonic_ns() - began_ns} if drawn else {}
+        state = self.scene.arm_rad.astype(np.float32)
+        return Observation(self.scene.time_ns, drawn, state, self._instruction), timing_ns
 
     def _draw_arm(self, rng: np.random.Generator) -> Array:
         while True:
@@ -235,4 +228,5 @@ def _spec(scene: Scene, cameras: Cameras, tasks: tuple[str, ...]) -> RobotSpec:
         action=fields,
         skills=SKILLS,
         tasks=tasks,
+        limits=Limits((SERVO_RAD_S,) * len(JOINTS), (SERVO_RAD_S2,) * len(JOINTS), WORKSPACE_M),
     )

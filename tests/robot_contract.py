@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embodied.errors import InvalidActionError, ProtocolError, UnknownNameError
-from embodied.types import Observation, PoseAction, Robot, RobotSpec, Step, Vector
+from embodied.types import Intervention, Observation, PoseAction, Robot, RobotSpec, Step, Vector
 
 
 def assert_same_observation(one: Observation, other: Observation) -> None:
@@ -177,6 +177,36 @@ class RobotContract:
             (change,) = (i for i in step.interventions if i.field == spec_field.name and i.kind == "position")
             assert change.requested == values[index]
             assert change.applied <= np.float32(spec_field.high)
+
+    def test_a_step_across_the_range_is_as_quick_as_the_limits_and_reported(self, robot: Robot) -> None:
+        velocity, acceleration = robot.spec.limits.velocity, robot.spec.limits.acceleration
+        if not (velocity and acceleration):
+            pytest.skip("the robot declares no limits of velocity and acceleration")
+        period_s = 1 / robot.spec.control_hz
+        names = [f.name for f in robot.spec.state]
+        for index, spec_field in enumerate(robot.spec.action):
+            observation, action = self.begin(robot)
+            where, values = names.index(spec_field.name), action.values.copy()
+            values[index] = max(spec_field.low, spec_field.high, key=lambda end: abs(end - values[index]))
+            interventions: list[Intervention] = []
+            for count in range(1, 4):
+                step = robot.step(PoseAction(values), frames=False)
+                moved = abs(float(step.observation.state[where] - observation.state[where]))
+                most = period_s * min(velocity[index], acceleration[index] * period_s * count)
+                assert moved <= 1.1 * most, f"{spec_field.name} moved {moved} in a period"  # a body swings a little
+                observation = step.observation
+                interventions += step.interventions
+            told = {i.field for i in interventions if i.kind in ("velocity", "acceleration", "workspace")}
+            assert told & {spec_field.name, "tool_x", "tool_y", "tool_z"}
+
+    def test_what_a_stop_cuts_short_is_counted_as_dropped(self, robot: Robot) -> None:
+        for _ in range(5):
+            _, action = self.begin(robot)
+            stopper = threading.Timer(0.002, robot.stop)
+            stopper.start()
+            step = robot.step(*[action] * 100, frames=False)
+            stopper.join()
+            assert step.done or step.executed + step.dropped == 100
 
     def test_stop_may_come_twice_and_from_another_thread(self, robot: Robot) -> None:
         _, action = self.begin(robot)

@@ -8,6 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 - registers the environments
+from embodied.safety import SafeRobot
 from embodied.types import PoseAction, TextAction
 from envs.gymnasium_robot import GymnasiumRobot, UnfitEnvironmentError, make
 from tests.robot_contract import RobotContract
@@ -38,7 +39,7 @@ def test_an_environments_episode_is_the_robots() -> None:
 
 class TestPendulumAsRobot(RobotContract):
     @pytest.fixture
-    def robot(self) -> Iterator[GymnasiumRobot]:
+    def robot(self) -> Iterator[SafeRobot[GymnasiumRobot]]:
         robot = make("Pendulum-v1")
         yield robot
         robot.close()
@@ -46,8 +47,8 @@ class TestPendulumAsRobot(RobotContract):
 
 class TestTaskEnvAsRobot(RobotContract):
     @pytest.fixture
-    def robot(self) -> Iterator[GymnasiumRobot]:
-        robot = make("embodied/Reach-v0")
+    def robot(self) -> Iterator[SafeRobot[GymnasiumRobot]]:
+        robot = make("embodied/Reach-v0", absolute=True)
         yield robot
         robot.close()
 

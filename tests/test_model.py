@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from embodied.safety import SafeRobot
 from envs import so101
 from policies.layout import Label, Plan, Sequences, lay_out
 from policies.model import Answers, ModelConfig, PolicyModel
@@ -121,6 +122,6 @@ def test_the_default_model_for_the_so101_has_at_most_ten_million_parameters() ->
     assert len(labels) == 4 and sum(p.numel() for p in model.parameters()) <= 10_000_000
 
 
-def labels_of_a_reset(robot: so101.SO101) -> dict[str, np.ndarray]:
+def labels_of_a_reset(robot: SafeRobot[so101.SO101]) -> dict[str, np.ndarray]:
     robot.reset(0, "pick_place")
-    return robot.labels()
+    return robot.body.labels()

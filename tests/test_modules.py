@@ -90,7 +90,7 @@ def test_a_module_that_fails_when_it_is_imported_says_how(module, text, said):
 def test_what_is_made_must_be_what_is_asked_for():
     with pytest.raises(ModuleUnusableError, match=r"makes a HoldPolicy, which is no robot: it lacks \['close', 'spec'"):
         open_robot("policies.hold", {})
-    with pytest.raises(ModuleUnusableError, match=r"makes a ToyRobot, which is no policy: it lacks \['act'\]"):
+    with pytest.raises(ModuleUnusableError, match=r"makes a SafeRobot, which is no policy: it lacks \['act'\]"):
         open_policy("tests.toy_world", None, {})
 
 

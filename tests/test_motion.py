@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embodied.errors import InvalidActionError
-from embodied.motion import Motion
+from embodied.motion import Motion, UnfitLimitsError
 from embodied.types import Box, Field, Intervention, Limits, RobotSpec
 
 Array = NDArray[np.float64]
@@ -76,7 +76,7 @@ def test_whatever_is_commanded_every_setpoint_keeps_the_limits(start, asked, spe
         assert (change <= np.array(spec.limits.acceleration) * tick_s + slack).all()
     if spec.limits.workspace:
         away = outside(np.array([tool(pose) for pose in way]), spec.limits.workspace)
-        assert (np.diff(away, axis=0) <= slack).all(), "the tool went further out"
+        assert (away <= away[0] + slack).all(), "the tool went out, or further out than it began"
 
 
 @given(st.lists(st.tuples(st.floats(-1.09, 1.29), st.floats(0.11, 0.69)), max_size=10))
@@ -104,7 +104,7 @@ def test_a_command_that_takes_a_while_to_get_going_catches_up_with_its_line() ->
     way = np.concatenate([period(motion, [START[0] + 0.1 * i, 0.3]) for i in (1, 2)])[:, 0]
     line = START[0] + 0.02 * np.arange(1, 11)
     assert way[0] < line[0] and way[-1] == pytest.approx(line[-1], abs=1e-7)
-    assert [i.kind for i in motion.take_interventions()] == ["acceleration"]  # of the first alone
+    assert motion.take_interventions() == ()  # what has only to brake is as good as there
 
 
 def test_a_steady_motion_is_steady() -> None:
@@ -131,10 +131,10 @@ def test_a_step_across_the_range_is_as_quick_as_the_limits_allow() -> None:
 
 def test_what_falls_short_is_told_once_a_command_by_field_and_cause() -> None:
     motion = moving(QUICK)
-    way = period(motion, [START[0] + 0.35, START[1] + 0.2])
+    way = period(motion, [START[0] + 0.39, START[1] + 0.2])
     pan, lift = sorted(motion.take_interventions(), key=lambda i: i.kind)
     assert (pan.kind, pan.field, pan.applied) == ("acceleration", "pan", way[-1, 0])
-    assert pan.requested == pytest.approx(START[0] + 0.35) and pan.applied < pan.requested
+    assert pan.requested == pytest.approx(START[0] + 0.39) and pan.applied < pan.requested
     assert (lift.kind, lift.field) == ("velocity", "lift")
     assert motion.take_interventions() == ()
 
@@ -226,14 +226,21 @@ def test_where_nobody_knows_the_place_the_first_command_is_taken_as_it_stands() 
     motion = Motion(FREE, 0.1)
     np.testing.assert_array_equal(motion.tick(), [0.0, 0.1])  # zeros, as near as the range has them
     np.testing.assert_array_equal(period(motion, [-1.0, 0.5]), np.array([[-1.0, 0.5]], np.float32))
-    with pytest.raises(ValueError, match="begin with its position"):
+    with pytest.raises(UnfitLimitsError, match="begin there"):
         Motion(QUICK, 0.1).command(START)
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="whole number of ticks"):
+    with pytest.raises(UnfitLimitsError, match="whole number of ticks"):
         Motion(FREE, 0.03)
-    with pytest.raises(ValueError, match="give tool_position"):
+    with pytest.raises(UnfitLimitsError, match="no tool_position"):
         Motion(BOUND, TICK_S)
     with pytest.raises(InvalidActionError, match=r"shape \(3,\).*pan.*lift"):
         moving(FREE).command(np.zeros(3, np.float32))
+
+
+def test_the_tool_slides_along_a_face_of_the_workspace() -> None:
+    motion = moving(BOUND, np.array([-0.2, 0.5]))
+    for _ in range(10):
+        way = period(motion, [0.3, 0.1])  # below the box, and to the left
+    assert 0.2 <= tool(way[-1])[2] < 0.201 and way[-1, 0] == pytest.approx(0.3, abs=1e-6)

@@ -15,6 +15,7 @@ import pytest
 import envs.tasks
 from embodied.cli import VERBS
 from embodied.loop import run_episode
+from embodied.safety import safe
 from envs.so101 import make
 from tests.robot_contract import RobotContract
 
@@ -75,23 +76,23 @@ def test_a_task_is_one_file(examples: Path, monkeypatch: pytest.MonkeyPatch) -> 
     robot = make(render=False)
     assert "topple" in robot.spec.tasks
     assert "knock" in robot.reset(3, "topple").instruction
-    assert not robot.task.success(robot.scene)
-    x, y, z = robot.scene.position("cube_0")
-    robot.scene.place("cube_0", (x, y + 0.06, z), 0.0)
-    assert robot.task.success(robot.scene)
+    assert not robot.body.task.success(robot.body.scene)
+    x, y, z = robot.body.scene.position("cube_0")
+    robot.body.scene.place("cube_0", (x, y + 0.06, z), 0.0)
+    assert robot.body.task.success(robot.body.scene)
 
 
 class TestMyRobot(RobotContract):
     @pytest.fixture
     def robot(self, examples: Path):
         example("my_robot.py", examples)
-        return importlib.import_module("my_robot").make()
+        return safe(importlib.import_module("my_robot").make())
 
 
 def test_a_policy_is_one_file(examples: Path) -> None:
     for name in ("my_robot.py", "my_policy.py"):
         example(name, examples)
     robot, policy = (importlib.import_module(name).make() for name in ("my_robot", "my_policy"))
-    episode = run_episode(robot, policy, task="centre", seed=5)
+    episode = run_episode(safe(robot), policy, task="centre", seed=5)
     assert episode.success and episode.steps == 40
     np.testing.assert_allclose(robot.position, 0.0)

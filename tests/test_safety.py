@@ -1,57 +1,189 @@
-"""The limits: what leaves them is finite and in range, and every change is reported."""
+"""A SafeRobot carries out what its body can, within limits, and adds up what came of it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
-from embodied.errors import InvalidActionError
-from embodied.safety import limit_action
-from embodied.types import Field, RobotSpec
+from embodied.errors import InvalidActionError, ProtocolError
+from embodied.motion import UnfitLimitsError
+from embodied.safety import Limited, SafeRobot, bare, safe
+from embodied.types import Box, Field, Intervention, Limits, Observation, PoseAction, RobotSpec, Step, TextAction
+from tests.robot_contract import RobotContract
 
+JOINTS = (Field("pan", "rad", -1.0, 1.0), Field("lift", "rad", -1.0, 1.0))
 SPEC = RobotSpec(
-    name="two_joints",
+    name="servo",
     control_hz=10.0,
     cameras=(),
-    state=(),
-    action=(Field("pan", "rad", -1.1, 1.3), Field("lift", "rad", 0.1, 0.7)),
+    state=JOINTS,
+    action=JOINTS,
+    tasks=("wait",),
+    limits=Limits((2.0, 2.0), (20.0, 20.0), Box((-2.0, -2.0, -0.9), (2.0, 2.0, 2.0))),
 )
-HOLD = np.array([0.5, 0.2], np.float32)
+HORIZON = 60  # periods
 
 
-def test_a_command_in_range_passes_unchanged() -> None:
-    values = np.array([0.3, 0.6], np.float32)
-    applied, interventions = limit_action(SPEC, values, HOLD)
-    assert (applied == values).all() and interventions == ()
+class ServoBody:
+    """Two joints that are where the last setpoint was, and remember every one."""
+
+    servo_hz = 50.0
+
+    def __init__(self, spec: RobotSpec = SPEC) -> None:
+        self.spec = spec
+        self.ticking = threading.Event()
+        self.closed = False
+
+    def reset(self, seed: int, task: str) -> Observation:
+        if self.closed:
+            raise ProtocolError("closed")
+        start = np.random.default_rng(seed).uniform(-0.5, 0.5, 2).astype(np.float32)
+        self.way = [start.astype(np.float64)]
+        return self._observe()
+
+    def follow(self, setpoints: NDArray[np.float64], *, frames: bool) -> Step:
+        self.way += list(setpoints)
+        self.ticking.set()
+        timing = {"render": 1} if frames else {}
+        return Step(self._observe(), reward=len(setpoints) / 5, truncated=self.periods >= HORIZON, timing_ns=timing)
+
+    @property
+    def periods(self) -> float:
+        return (len(self.way) - 1) / 5
+
+    def lower(self, action, at):
+        if action.text == "up":
+            return at + np.array([0.0, 0.03]), ()
+        return at, (Intervention("unknown_verb", action.text, 0.0, 0.0),)
+
+    def tool_position(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([*values, values.sum()])
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _observe(self) -> Observation:
+        return Observation(len(self.way) * 20_000_000, {}, self.way[-1].astype(np.float32), "wait")
 
 
-def test_the_limits_themselves_are_in_range() -> None:
-    _, interventions = limit_action(SPEC, np.array([1.3, 0.1], np.float32), HOLD)
-    assert interventions == ()
+class DeafBody(ServoBody):
+    lower = None
 
 
-def test_out_of_range_is_clamped_and_reported_by_field() -> None:
-    applied, (change,) = limit_action(SPEC, np.array([5.0, 0.3], np.float32), HOLD)
-    assert applied.tolist() == np.array([1.3, 0.3], np.float32).tolist()
-    assert (change.kind, change.field, change.requested) == ("position", "pan", 5.0)
+class TestServo(RobotContract):
+    @pytest.fixture
+    def robot(self) -> SafeRobot[ServoBody]:
+        return SafeRobot(ServoBody())
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_non_finite_number_holds_the_whole_command(bad: float) -> None:
-    applied, (change,) = limit_action(SPEC, np.array([1.0, bad], np.float32), HOLD)
-    assert (applied == HOLD).all()
-    assert (change.kind, change.field, change.applied) == ("non_finite", "lift", float(HOLD[1]))
+@pytest.fixture
+def robot() -> SafeRobot[ServoBody]:
+    robot = SafeRobot(ServoBody())
+    robot.reset(0, "wait")
+    return robot
 
 
-def test_a_wrong_length_is_refused_with_the_field_names() -> None:
-    with pytest.raises(InvalidActionError, match=r"pan.*lift"):
-        limit_action(SPEC, np.zeros(3, np.float32), HOLD)
+def pose(*values: float) -> PoseAction:
+    return PoseAction(np.array(values, np.float32))
 
 
-@given(arrays(np.float32, 2, elements=st.floats(width=32)), arrays(np.float32, 2, elements=st.floats(-9, 9, width=32)))
-def test_whatever_is_asked_what_is_applied_is_in_range(values: np.ndarray, hold: np.ndarray) -> None:
-    applied, interventions = limit_action(SPEC, values, hold)
-    for spec_field, value in zip(SPEC.action, applied, strict=True):
-        assert np.float32(spec_field.low) <= value <= np.float32(spec_field.high)
-    assert bool(interventions) == (not np.array_equal(applied, values))
+def test_a_servo_is_led_in_small_steps_and_everything_is_added_up(robot: SafeRobot[ServoBody]) -> None:
+    start = robot.body.way[0]
+    step = robot.step(pose(*start + 0.02), pose(*start + 0.04))
+    assert len(robot.body.way) == 11 and step.executed == 2 and step.dropped == 0
+    np.testing.assert_allclose(np.diff(robot.body.way, axis=0), 0.004, atol=1e-7)
+    assert step.reward == pytest.approx(2.0) and step.interventions == ()
+    assert step.timing_ns["render"] == 1 and step.timing_ns["motion"] > 0
+
+
+def test_words_are_lowered_by_the_body_and_limited_like_the_rest(robot: SafeRobot[ServoBody]) -> None:
+    start = robot.body.way[0]
+    assert robot.step(TextAction("up"), TextAction("up")).interventions == ()
+    after = robot.step(TextAction("wait a bit")).observation.state
+    np.testing.assert_allclose(after, [start[0], start[1] + 0.06], atol=0.01)
+    kinds = {i.kind for i in robot.step(TextAction("dance"), *[TextAction("up")] * 50).interventions}
+    assert {"unknown_verb", "position"} <= kinds
+
+
+def test_a_body_that_knows_no_words_holds() -> None:
+    robot = SafeRobot(DeafBody())
+    robot.reset(0, "wait")
+    (intervention,) = robot.step(TextAction("up" * 100)).interventions
+    assert (intervention.kind, intervention.field) == ("unknown_verb", "up" * 40)
+    assert np.ptp(robot.body.way, axis=0).max() == 0.0
+
+
+def test_a_stop_in_mid_chunk_drops_the_rest_and_brakes_to_rest(robot: SafeRobot[ServoBody]) -> None:
+    body = robot.body
+    chunk = [pose(*body.way[0] - 0.15 * i) for i in (1, 2, 3, 4, 5)]
+    follow = body.follow
+
+    def interrupted(setpoints: NDArray[np.float64], *, frames: bool) -> Step:
+        if body.periods == 2:
+            robot.stop()
+        return follow(setpoints, frames=frames)
+
+    body.follow = interrupted
+    step = robot.step(*chunk)
+    assert (step.executed, step.dropped) == (3, 2)
+    way = np.array(body.way)
+    assert np.abs(np.diff(way, 2, axis=0)).max() <= 20.0 * 0.02**2 + 1e-9  # it braked, rather than froze
+    robot.step(pose(*[np.nan] * 2))
+    np.testing.assert_array_equal(body.way[-5:], np.tile(way[-1], (5, 1)))
+    assert robot.step(pose(*way[-1] + 0.02)).interventions == ()  # and the operator may go on
+
+
+def test_a_stop_between_steps_leaves_the_next_chunk_alone(robot: SafeRobot[ServoBody]) -> None:
+    robot.stop()
+    step = robot.step(*[pose(0, 0)] * 3)
+    assert (step.executed, step.dropped) == (3, 0)
+
+
+def test_the_end_of_an_episode_drops_nothing(robot: SafeRobot[ServoBody]) -> None:
+    step = robot.step(*[pose(0, 0)] * 80)
+    assert (step.executed, step.dropped, step.truncated) == (60, 0, True)
+
+
+def test_a_workspace_is_kept(robot: SafeRobot[ServoBody]) -> None:
+    step = robot.step(*[pose(-1, -1)] * 20)
+    assert {i.field for i in step.interventions if i.kind == "workspace"} == {"tool_z"}
+    assert min(np.sum(robot.body.way, axis=1)) >= -0.9 - 1e-9
+    assert step.observation.state.sum() < -0.85
+
+
+def test_nothing_moves_where_one_action_of_a_chunk_does_not_fit(robot: SafeRobot[ServoBody]) -> None:
+    with pytest.raises(InvalidActionError):
+        robot.step(pose(0, 0), pose(0, 0, 0))
+    assert len(robot.body.way) == 1
+
+
+def test_a_failed_reset_leaves_no_episode_to_step_in(robot: SafeRobot[ServoBody]) -> None:
+    robot.body.closed = True
+    with pytest.raises(ProtocolError):
+        robot.reset(1, "wait")
+    with pytest.raises(ProtocolError, match="call reset first"):
+        robot.step(pose(0, 0))
+
+
+def test_nothing_is_limited_twice() -> None:
+    robot = safe(ServoBody())
+    assert isinstance(robot, Limited) and safe(robot) is robot
+    assert isinstance(bare(robot), ServoBody)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (replace(SPEC, state=()), r"no state fields of the names \['pan', 'lift'\]"),
+        (replace(SPEC, control_hz=30.0), "whole number of ticks"),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_refused(spec: RobotSpec, message: str) -> None:
+    with pytest.raises(UnfitLimitsError, match=message):
+        safe(ServoBody(spec))

@@ -90,8 +90,8 @@ def test_no_episode_begins_with_success(scene: Scene, task: Task) -> None:
         assert not task.success(scene)
 
 
-def settle(scene: Scene, periods: int = 6) -> None:
-    for _ in range(periods):
+def settle(scene: Scene, ticks: int = 30) -> None:
+    for _ in range(ticks):
         scene.advance(HOME_RAD)
 
 

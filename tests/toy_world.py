@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from embodied.safety import SafeRobot
 from embodied.types import Action, Camera, Field, Observation, PoseAction, RobotSpec, Step, Vector
 
 HORIZON = 30
@@ -35,11 +36,10 @@ class ToyRobot:
         return "up" if (after - before).max() > 0.05 else "wait"
 
     def step(self, *actions: Action, frames: bool = True) -> Step:
-        for action in actions:
-            assert isinstance(action, PoseAction)
-            self.spec.check_action(action)
-            self.state = self.state + np.clip(action.values - self.state, -0.1, 0.1)
-            self.steps += 1
+        (action,) = actions
+        assert isinstance(action, PoseAction)
+        self.state = self.state + np.clip(action.values - self.state, -0.1, 0.1)
+        self.steps += 1
         success = bool(np.abs(self.state - self.target).max() < 0.01) and self.seed % 10 != 7
         return Step(
             self._observe(),
@@ -72,9 +72,9 @@ class ToyExpert:
         return [PoseAction(self.robot.target.copy())]
 
 
-def make(size: int = 16, bad_seed: int = -1) -> ToyRobot:
-    return ToyRobot(size, bad_seed)
+def make(size: int = 16, bad_seed: int = -1) -> SafeRobot[ToyRobot]:
+    return SafeRobot(ToyRobot(size, bad_seed))
 
 
-def expert(robot: ToyRobot) -> ToyExpert:
-    return ToyExpert(robot)
+def expert(robot: SafeRobot[ToyRobot] | ToyRobot) -> ToyExpert:
+    return ToyExpert(robot.body if isinstance(robot, SafeRobot) else robot)

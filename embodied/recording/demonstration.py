@@ -17,6 +17,7 @@ import numpy as np
 from embodied.errors import InvalidActionError
 from embodied.loop import MAX_STEPS
 from embodied.recording.episode import Episode, EpisodeRecorder
+from embodied.safety import bare
 from embodied.types import Action, Observation, Policy, PoseAction, Robot, RobotSpec, Vector
 
 BURSTS = (1, 3)  # in a perturbed episode, both ends included
@@ -105,7 +106,7 @@ def demonstrate(
     The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
     """
     observation = robot.reset(seed, task)
-    labels = robot.labels() if isinstance(robot, Labelled) else {}
+    labels = body.labels() if isinstance(body := bare(robot), Labelled) else {}
     expert.reset(observation.instruction, robot.spec)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
     disturbance = Disturbance(robot.spec, rng) if rng.random() < perturb else None
@@ -125,13 +126,15 @@ def demonstrate(
 
 def _narrated(episode: Episode, robot: Robot) -> Episode:
     """Give every row the sentence of its next half second, which a disturbance within it makes unsayable."""
-    if not isinstance(robot, Narrator):
+    if not isinstance(narrator := bare(robot), Narrator):
         return episode
     span, last = round(TEXT_SPAN_S * robot.spec.control_hz), len(episode) - 1
     return replace(
         episode,
         text=tuple(
-            "" if episode.perturbed[i : i + span].any() else robot.describe(state, episode.state[min(i + span, last)])
+            ""
+            if episode.perturbed[i : i + span].any()
+            else narrator.describe(state, episode.state[min(i + span, last)])
             for i, state in enumerate(episode.state)
         ),
     )

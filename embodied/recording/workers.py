@@ -17,6 +17,7 @@ from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_policy, open_robot
 from embodied.recording.demonstration import Labelled, demonstrate
 from embodied.recording.episode import Episode
+from embodied.safety import bare
 from embodied.types import Policy, Robot, RobotSpec
 
 
@@ -70,7 +71,7 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
             if missing := [c.name for c in robot.spec.cameras if c.name not in observation.frames]:
                 raise InvalidObservationError(f"{robot.spec.name} sent no frame of {missing}; nothing can be recorded")
             expert.reset(observation.instruction, robot.spec)
-            before = robot.labels() if isinstance(robot, Labelled) else {}
+            before = body.labels() if isinstance(body := bare(robot), Labelled) else {}
             after = robot.step(expert.act(observation)[0]).labels
             sizes |= {name: len(values) for name, values in {**before, **after}.items()}
         return Probe(robot.spec, sizes)

@@ -10,6 +10,7 @@ import numpy as np
 
 from embodied.recording.demonstration import Disturbance
 from embodied.report import wilson_interval
+from embodied.safety import SafeRobot
 from embodied.types import PoseAction
 from envs.expert import Expert
 from envs.so101 import SO101, make
@@ -25,7 +26,7 @@ class Played:
     acting_s: tuple[float, ...]
 
 
-def play(robot: SO101, expert: Expert, task: str, seed: int, *, disturbed: bool) -> Played:
+def play(robot: SafeRobot[SO101], expert: Expert, task: str, seed: int, *, disturbed: bool) -> Played:
     """Run one episode as the collector does, its commands disturbed in bursts if asked for."""
     observation = robot.reset(seed, task)
     expert.reset(observation.instruction, robot.spec)
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["reach", "push", "pick_place", "stack"])
     args = parser.parse_args()
     robot = make(render=False)
-    expert = Expert(robot)
+    expert = Expert(robot.body)
     seeds = range(args.seed, args.seed + args.episodes)
     print(f"{'task':<12}{'disturbed':<11}{'success':<11}{'wilson 95 %':<17}{'steps':<8}act p50 / p95 in ms")
     for task in args.tasks:

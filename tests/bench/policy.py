@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from embodied.safety import SafeRobot
 from embodied.types import Observation
 from envs.so101 import SO101, make
 from policies.token import SHIPPED, TokenPolicy
@@ -18,7 +19,7 @@ WARM_UP = 10
 SEED = 1_000_000
 
 
-def observe(robot: SO101, policy: TokenPolicy, acts: int) -> list[Observation]:
+def observe(robot: SafeRobot[SO101], policy: TokenPolicy, acts: int) -> list[Observation]:
     """Return what the policy sees as it acts, episode after episode."""
     seen: list[Observation] = []
     while len(seen) < acts:

@@ -8,13 +8,14 @@ import time
 
 import numpy as np
 
+from embodied.safety import SafeRobot
 from envs.so101 import SO101, expert, make
 
 WARM_UP = 10
 SEED = 1_000_000
 
 
-def time_steps_ms(robot: SO101, steps: int, *, frames: bool) -> list[float]:
+def time_steps_ms(robot: SafeRobot[SO101], steps: int, *, frames: bool) -> list[float]:
     """Return the milliseconds of each step of the expert's episodes, its own thinking and the resets apart."""
     teacher, took, seed = expert(robot), list[float](), SEED
     while len(took) < steps + WARM_UP:
