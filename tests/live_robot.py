@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,27 @@ SERVO_HZ = 100.0
 TICK_S = 1 / SERVO_HZ
 CONTROL_PERIOD_S = 0.1
 WATCHDOG_S = 0.3
-VELOCITY, ACCELERATION = 2.0, 80.0  # it brakes within a quarter of a control period
+VELOCITY, ACCELERATION = 2.0, 20.0  # from its top speed it brakes in a control period
 SIZE = 32
 RECORD = np.dtype([("time_ns", "<i8"), ("placed", "?"), ("setpoint", "<f8", len(JOINTS))])  # placed: by a reset
+
+SPEC = RobotSpec(
+    name="live",
+    control_hz=1 / CONTROL_PERIOD_S,
+    cameras=(Camera("front", SIZE, SIZE, fovy_deg=45.0),),
+    state=FIELDS,
+    action=FIELDS,
+    tasks=("sweep",),
+    watchdog_s=WATCHDOG_S,
+    limits=Limits((VELOCITY,) * len(JOINTS), (ACCELERATION,) * len(JOINTS)),
+)
 
 
 class LiveBody:
     """Two joints and a camera; each setpoint is on its way to the disk before it is carried out."""
 
     def __init__(self, evidence: Path, *, horizon_s: float, reset_s: float, control_hz: float) -> None:
-        self.spec = RobotSpec(
-            name="live",
-            control_hz=control_hz,
-            cameras=(Camera("front", SIZE, SIZE, fovy_deg=45.0),),
-            state=FIELDS,
-            action=FIELDS,
-            tasks=("sweep",),
-            watchdog_s=WATCHDOG_S,
-            limits=Limits((VELOCITY,) * len(JOINTS), (ACCELERATION,) * len(JOINTS)),
-        )
+        self.spec = replace(SPEC, control_hz=control_hz)
         self.servo_hz = SERVO_HZ
         self._file = os.open(evidence, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._horizon = round(horizon_s * SERVO_HZ)

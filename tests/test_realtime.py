@@ -166,7 +166,7 @@ def test_a_reset_in_mid_motion_brakes_first(robot: RealTimeRobot, tmp_path: Path
     moving = robot.observe(frames=False).time_ns
     robot.reset(0, "sweep")
     assert moving > 0 and robot.observe(frames=False).state[0] == 0.0
-    Evidence(tmp_path / "setpoints").check(robot.spec, TICK_S)
+    Evidence(tmp_path / "setpoints").check()
 
 
 def test_ticks_that_are_missed_are_counted_and_not_made_up_for(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +58,10 @@ class Process:
 
 
 @contextmanager
-def process(*arguments: str, errors: IO[str] | None = None) -> Iterator[Process]:
-    """Run python with the arguments; kill what is still running at the end."""
+def process(*arguments: str, errors: IO[str] | None = None, within: Sequence[str] = ()) -> Iterator[Process]:
+    """Run python with the arguments, as an argument of the command `within`; kill what still runs at the end."""
     popen = subprocess.Popen(
-        [sys.executable, *arguments],
+        [*within, sys.executable, *arguments],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -101,8 +101,8 @@ def host(folder: Path, *flags: str, robot: str = "tests.live_robot", **options: 
 
 
 @contextmanager
-def driver(address: str, *arguments: object) -> Iterator[Process]:
+def driver(address: str, *arguments: object, within: Sequence[str] = ()) -> Iterator[Process]:
     """Run an operator that sweeps the robot; it has begun the episode when this returns."""
-    with process("-m", "tests.faults.driver", address, *map(str, arguments)) as started:
+    with process("-m", "tests.faults.driver", address, *map(str, arguments), within=within) as started:
         assert started.line() == "driving"
         yield started

@@ -39,7 +39,7 @@ class Table:
 
     def add(self, fault: str, measure: str, values: Sequence[float], *, allowed: float | None = None) -> None:
         """Add a row, and fail if a value is above what is allowed."""
-        self.rows.append(Row(fault, measure, values, allowed))
+        self.rows.append(Row(fault, measure, [float(value) for value in values], allowed))
         if allowed is not None:
             assert max(values) <= allowed, f"{fault}: {measure} was {max(values):.4g}, at most {allowed:.4g} is allowed"
 
