@@ -26,11 +26,13 @@ _DTYPE_CODES = {dtype: code for code, dtype in _WIRE_DTYPES.items()}
 
 def encode_array(array: NDArray[Any]) -> pb.Array:
     """Return the message of an array; raise ProtocolError for a dtype that may not cross the wire."""
-    dtype = array.dtype.newbyteorder("<")
-    code = _DTYPE_CODES.get(dtype)
+    code = _DTYPE_CODES.get(array.dtype)
+    if code is None:  # of the other byte order, or of a kind that is not sent
+        array = array.astype(array.dtype.newbyteorder("<"))
+        code = _DTYPE_CODES.get(array.dtype)
     if code is None:
         raise ProtocolError(f"an array of {array.dtype} cannot be sent; the wire has {sorted(map(str, _DTYPE_CODES))}")
-    return pb.Array(dtype=code, shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
+    return pb.Array(dtype=code, shape=array.shape, data=array.tobytes())
 
 
 def decode_array(message: pb.Array, data: bytes | memoryview | None = None) -> NDArray[Any]:

@@ -103,8 +103,8 @@ def encode_actions(actions: Sequence[Action]) -> pb.Actions:
     if len(actions) > MAX_CHUNK:
         raise InvalidActionError(f"a chunk of {len(actions)} actions; at most {MAX_CHUNK} may be sent")
     poses = [action.values for action in actions if isinstance(action, PoseAction)]
-    if len(poses) == len(actions) and len({(p.shape, p.dtype) for p in poses}) == 1 and poses[0].ndim == 1:
-        return pb.Actions(poses=encode_array(np.stack(poses)))
+    if len(poses) == len(actions) and poses and poses[0].ndim == 1 and _are_alike(poses):
+        return pb.Actions(poses=encode_array(np.concatenate(poses).reshape(len(poses), poses[0].size)))
     return pb.Actions(mixed=[_encode_action(action) for action in actions])
 
 
@@ -184,6 +184,11 @@ def _decode_limits(message: pb.Limits) -> Limits:
         (x, y, z), (far_x, far_y, far_z) = message.workspace.low, message.workspace.high
         box = Box((x, y, z), (far_x, far_y, far_z))
     return Limits(tuple(message.velocity), tuple(message.acceleration), box)
+
+
+def _are_alike(arrays: Sequence[NDArray[Any]]) -> bool:
+    first = arrays[0]
+    return all(array.shape == first.shape and array.dtype == first.dtype for array in arrays)
 
 
 def _encode_action(action: Action) -> pb.Action:
