@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from embodied.safety import safe
 from embodied.types import Robot
 
 T = TypeVar("T")
@@ -17,12 +18,12 @@ class RobotThread:
     """Calls a robot on one thread, in the order asked; only stop may come from any thread."""
 
     def __init__(self, make_robot: Callable[[], Robot]) -> None:
-        """Start the thread and make the robot on it; what make_robot raises comes through."""
+        """Start the thread and make the robot on it, under its limits; what make_robot raises comes through."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="robot", daemon=True)
         self._thread.start()
         try:
-            self.robot = self.call(make_robot)
+            self.robot = self.call(lambda: safe(make_robot()))
             self.spec = self.call(lambda: self.robot.spec)
         except BaseException:
             self._end()
