@@ -102,15 +102,15 @@ class PolicyModel(nn.Module):
             cache=cache,
         )
 
-    def next_text(self, token: int, answers: Answers, length: int) -> Tensor:
-        """Return the logits (vocabulary,) after one more token of a text action; length counts the tokens before it."""
+    def next_text(self, tokens: list[int], answers: Answers, length: int) -> Tensor:
+        """Return the logits (B, vocabulary) after one more token of each text action; length counts those before it."""
         cache = answers.cache
         assert cache is not None, "the answers were made without a cache"
-        x = self.embedding(torch.tensor([[token]], device=self.bins.device))
+        x = self.embedding(torch.tensor(tokens, device=self.bins.device)[:, None])
         visible = functional.pad(answers.visible, (0, length + 1 - answers.visible.shape[1]), value=True)
         mask = _additive(visible[:, None, None, :])
         hidden = self.trunk(inputs_embeds=x, attention_mask=mask, past_key_values=cache, use_cache=True)
-        return self._write(hidden.last_hidden_state)[0, 0]
+        return self._write(hidden.last_hidden_state)[:, 0]
 
     def _see(self, frames: list[Tensor], text: Tensor, visible: Tensor) -> list[tuple[Tensor, Tensor]]:
         images = []

@@ -93,22 +93,47 @@ class TokenPolicy:
         self._hold.reset(instruction, spec)
         self._instruction, self._spec, self._chunks, self.outside, self.labels = ids, spec, [], 0, {}
 
-    @torch.inference_mode()
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next horizon actions, or one text action."""
+        (answer,) = self.act_together([self], [observation])
+        if isinstance(answer, EmbodiedError):
+            raise answer
+        return answer
+
+    def fork(self) -> TokenPolicy:
+        """Return a policy for another episode at the same time, not yet reset, of the same model."""
+        return TokenPolicy(self.checkpoint, horizon=self.horizon, mode=self.mode, ensemble=self.ensemble)
+
+    @classmethod
+    @torch.inference_mode()
+    def act_together(
+        cls, policies: Sequence[TokenPolicy], observations: Sequence[Observation]
+    ) -> list[Sequence[Action] | EmbodiedError]:
+        """Return what each policy, forks of one another, answers to its observation, or refuses it with.
+
+        One forward pass answers all. Sums are then taken in another order than for one alone, so logits differ in their
+        last bits.
+        """
+        refusals = [policy._refusal(observation) for policy, observation in zip(policies, observations, strict=True)]
+        asked = [row for row, refusal in enumerate(refusals) if refusal is None]
+        answers = iter(_answer([policies[row] for row in asked], [observations[row] for row in asked]) if asked else [])
+        return [next(answers) if refusal is None else refusal for refusal in refusals]
+
+    def _refusal(self, observation: Observation) -> EmbodiedError | None:
         if self._instruction is None:
-            raise ProtocolError("act before reset: begin an episode first")
-        plan = self.checkpoint.plan
-        self._spec.check_observation(observation)
-        if missing := [c.name for c in plan.spec.cameras if c.name not in observation.frames]:
-            raise InvalidObservationError(f"no frame of {missing} in the observation; it has {[*observation.frames]}")
-        sequences = lay_out(plan, instruction=[self._instruction], state=observation.state[None])
-        self.outside += int(sequences.outside.sum())
-        frames = [torch.from_numpy(observation.frames[c.name].copy())[None] for c in plan.spec.cameras]
-        answers = self.checkpoint.model(sequences, frames, use_cache=self.mode == "text")
-        self._locate(answers)
-        tokens = self._spell(answers) if self.mode == "text" else self._point(answers)
-        actions = parse(tokens, self._spec, self.checkpoint.vocabulary, chunk=plan.chunk)
+            return ProtocolError("act before reset: begin an episode first")
+        try:
+            self._spec.check_observation(observation)
+        except EmbodiedError as error:
+            return error
+        cameras = self.checkpoint.plan.spec.cameras
+        if missing := [c.name for c in cameras if c.name not in observation.frames]:
+            return InvalidObservationError(f"no frame of {missing} in the observation; it has {[*observation.frames]}")
+        return None
+
+    def _decide(self, tokens: list[int], observation: Observation) -> Sequence[Action]:
+        """Read an answer."""
+        actions = parse(tokens, self._spec, self.checkpoint.vocabulary, chunk=self.checkpoint.plan.chunk)
         if actions is None:
             return self._hold.act(observation)
         if self.mode == "text":
@@ -132,25 +157,10 @@ class TokenPolicy:
             )
         return ids
 
-    def _locate(self, answers: Answers) -> None:
-        bins = mean_bins(answers.locate[0]).numpy()
+    def _locate(self, bins: NDArray[np.float32]) -> None:
         for label, row in zip(self.checkpoint.plan.labels, bins, strict=True):
             low, high = ranges(label.fields)
             self.labels[label.name] = decode_values(row[: len(label.fields)], low, high).astype(np.float32)
-
-    def _point(self, answers: Answers) -> list[int]:
-        return write_pose(likely_bins(answers.pose[0]).round().long().numpy())
-
-    def _spell(self, answers: Answers) -> list[int]:
-        tree, model = SkillTree(self._spec.skills, self.checkpoint.vocabulary), self.checkpoint.model
-        answer, length = [TEXT], self.checkpoint.plan.prefix
-        while answer[-1] != EOS and (allowed := tree.allowed(answer[1:])):
-            logits = model.next_text(answer[-1], answers, length)[allowed]
-            if logits.isnan().any():
-                break  # prefers nothing, so it says nothing
-            answer.append(allowed[int(logits.argmax())])
-            length += 1
-        return answer
 
     def _blend(self, time_ns: int, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Average each step with what earlier chunks said of it (temporal ensembling, Zhao et al. 2023)."""
@@ -163,3 +173,46 @@ class TokenPolicy:
             weight[: len(ahead)] += OLD_WEIGHT**age
         self._chunks.append((now, chunk))
         return (total / weight).astype(np.float32)
+
+
+def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]) -> list[Sequence[Action]]:
+    """Answer observations that can be read, of forks of one policy, in one forward pass."""
+    first = policies[0]
+    plan, model = first.checkpoint.plan, first.checkpoint.model
+    instructions = [policy._instruction or [] for policy in policies]
+    sequences = lay_out(plan, instruction=instructions, state=np.stack([o.state for o in observations]))
+    frames = [torch.from_numpy(np.stack([o.frames[c.name] for o in observations])) for c in plan.spec.cameras]
+    answers = model(sequences, frames, use_cache=first.mode == "text")
+    located, outside = mean_bins(answers.locate).numpy(), sequences.outside.sum(1)
+    written = _spell(policies, answers) if first.mode == "text" else _point(answers)
+    actions = []
+    for row, (policy, observation) in enumerate(zip(policies, observations, strict=True)):
+        policy.outside += int(outside[row])
+        policy._locate(located[row])
+        actions.append(policy._decide(written[row], observation))
+    return actions
+
+
+def _point(answers: Answers) -> list[list[int]]:
+    return [write_pose(bins) for bins in likely_bins(answers.pose).round().long().numpy()]
+
+
+def _spell(policies: Sequence[TokenPolicy], answers: Answers) -> list[list[int]]:
+    """Write text actions token by token, all rows in step, each until its own end."""
+    checkpoint = policies[0].checkpoint
+    trees = [SkillTree(policy._spec.skills, checkpoint.vocabulary) for policy in policies]
+    written = [[TEXT] for _ in policies]
+    writing = {row: allowed for row, tree in enumerate(trees) if (allowed := tree.allowed([]))}
+    length = checkpoint.plan.prefix
+    while writing:
+        logits = checkpoint.model.next_text([answer[-1] for answer in written], answers, length)
+        length += 1
+        for row, allowed in list(writing.items()):
+            del writing[row]
+            likely = logits[row, allowed]
+            if likely.isnan().any():
+                continue  # prefers nothing, so it says nothing
+            written[row].append(allowed[int(likely.argmax())])
+            if written[row][-1] != EOS and (allowed := trees[row].allowed(written[row][1:])):
+                writing[row] = allowed
+    return written

@@ -76,8 +76,8 @@ def test_writing_with_the_cache_is_a_full_pass(model: PolicyModel) -> None:
     answers = ask(model, sequences(SAY[:1]), use_cache=True)
     with torch.inference_mode():
         for i, token in enumerate([TEXT, *TELL[0], EOS]):
-            logits = model.next_text(token, answers, PLAN.prefix + i)
-            assert same(logits, full.text[0, i])
+            logits = model.next_text([token], answers, PLAN.prefix + i)
+            assert same(logits, full.text[:, i])
 
 
 def test_padding_is_not_seen(model: PolicyModel) -> None:

@@ -38,14 +38,16 @@ class ActRequest(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., frames: _Optional[_Iterable[_Union[_types_pb2.Frame, _Mapping]]] = ..., within_ns: _Optional[int] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., observation: _Optional[_Union[_types_pb2.Observation, _Mapping]] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("instruction", "spec", "frames")
+    __slots__ = ("instruction", "spec", "frames", "protocol")
     INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     instruction: str
     spec: _types_pb2.RobotSpec
     frames: _types_pb2.FrameOffer
-    def __init__(self, instruction: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., frames: _Optional[_Union[_types_pb2.FrameOffer, _Mapping]] = ...) -> None: ...
+    protocol: int
+    def __init__(self, instruction: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., frames: _Optional[_Union[_types_pb2.FrameOffer, _Mapping]] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class ActReply(_message.Message):
     __slots__ = ("timing", "sequence", "begun", "actions", "error")

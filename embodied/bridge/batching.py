@@ -1,0 +1,230 @@
+"""Many sessions, few forward passes: what waits is answered together, and what is overtaken or late is told so."""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self, cast, runtime_checkable
+
+from embodied.errors import EmbodiedError, LateError, ProtocolError
+from embodied.types import Action, Observation, Policy, RobotSpec
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Batching(Policy, Protocol):
+    """A policy whose sessions can share weights and forward passes; one that is no Batching acts one by one."""
+
+    def fork(self) -> Self:
+        """Return a policy for another session, not yet reset, that shares the weights."""
+
+    @classmethod
+    def act_together(
+        cls, policies: Sequence[Self], observations: Sequence[Observation]
+    ) -> Sequence[Sequence[Action] | EmbodiedError]:
+        """Return what each policy, forks of one another, answers to its observation, or refuses it with.
+
+        What one is refused must not keep another from its answer, and answers must be those of act but for the
+        rounding of floats.
+        """
+
+
+@dataclass(eq=False)
+class Seat:
+    """One session's place at the table: a policy of its own, and whether the session has begun an episode with it."""
+
+    policy: Policy
+    begun: bool = False
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A request for a new episode."""
+
+    instruction: str
+    spec: RobotSpec | EmbodiedError  # the robot, or why the session will not have it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request: actions, None for an episode begun, or the reason for neither."""
+
+    result: Sequence[Action] | Exception | None
+    queue_ns: int = 0  # until the policy began with it
+    work_ns: int = 0  # of the policy
+    batch: int = 0  # requests in the same forward pass
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """What is left of a request for whoever owes the reply, once its frames are let go of."""
+
+    heard_ns: int  # monotonic
+    due_ns: float = math.inf  # monotonic; later the answer is worth nothing
+    outcome: queue.SimpleQueue[Outcome] = field(default_factory=queue.SimpleQueue)
+
+    def refuse(self, error: Exception) -> None:
+        """Answer without the policy."""
+        self.outcome.put(Outcome(error, queue_ns=time.monotonic_ns() - self.heard_ns))
+
+    def late(self) -> LateError:
+        """Return what it is answered with past its deadline."""
+        return LateError(f"not answered within the {(self.due_ns - self.heard_ns) / 1e6:g} ms that were asked for")
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """A request that waits for its seat's policy."""
+
+    seat: Seat
+    asked: Beginning | Observation
+    ticket: Ticket
+
+    @property
+    def observes(self) -> bool:
+        """Whether it asks for actions."""
+        return isinstance(self.asked, Observation)
+
+
+class Table:
+    """Where turns of all sessions wait, and the threads that take them: as many at once as one forward pass can.
+
+    A session's turns are taken in order, one at a time. Each lane is one thread with one forward pass; more lanes than
+    cores would only stand in each other's way.
+    """
+
+    def __init__(self, *, lanes: int, room: int) -> None:
+        """Start the lanes; room is how many observations may wait."""
+        self._room, self._idle = room, lanes
+        self._news = threading.Condition()
+        self._waiting: list[Turn] = []  # as heard, oldest first
+        self._acting: set[int] = set()  # ids of the policies that are at work
+        self._closed = False
+        self._lanes = [threading.Thread(target=self._run, name=f"policy-{i}", daemon=True) for i in range(lanes)]
+        for lane in self._lanes:
+            lane.start()
+
+    def add(self, turn: Turn) -> None:
+        """Let a turn wait; an observation overtakes the one before it of its session, and for room the oldest goes."""
+        with self._news:
+            mine = [other for other in self._waiting if other.seat is turn.seat]
+            self._waiting.append(turn)
+            if turn.observes and mine and mine[-1].observes:
+                self._drop(mine[-1], "a newer observation overtook it while it waited")
+            observations = [other for other in self._waiting if other.observes]
+            if len(observations) > self._room:
+                self._drop(observations[0], f"it was the oldest of {len(observations)}; {self._room} may wait")
+            self._news.notify()
+
+    def outcome(self, ticket: Ticket) -> Outcome:
+        """Wait for what comes of a request; at its deadline that is a LateError."""
+        left_s = max(ticket.due_ns - time.monotonic_ns(), 0) / 1e9
+        try:
+            outcome = ticket.outcome.get(timeout=None if math.isinf(left_s) else left_s)
+        except queue.Empty:
+            with self._news:
+                self._waiting = [turn for turn in self._waiting if turn.ticket is not ticket]
+            return Outcome(ticket.late(), queue_ns=time.monotonic_ns() - ticket.heard_ns)
+        if time.monotonic_ns() > ticket.due_ns:
+            return replace(outcome, result=ticket.late())
+        return outcome
+
+    def leave(self, seat: Seat) -> None:
+        """Take back all that a seat still waits for; whoever waits for the outcomes is told."""
+        with self._news:
+            for turn in [turn for turn in self._waiting if turn.seat is seat]:
+                self._drop(turn, "its session is over")
+
+    def close(self) -> None:
+        """Let the lanes finish what they are at, and end them."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+        for lane in self._lanes:
+            lane.join()
+
+    def _drop(self, turn: Turn, why: str) -> None:
+        self._waiting.remove(turn)
+        turn.ticket.refuse(LateError(f"the observation was dropped: {why}"))
+
+    def _run(self) -> None:
+        while turns := self._take():
+            self._answer(turns)
+            with self._news:
+                self._acting -= {id(turn.seat.policy) for turn in turns}
+                self._idle += 1
+
+    def _take(self) -> list[Turn]:
+        """Wait for turns that one forward pass can answer; none once closed."""
+        with self._news:
+            while not (self._closed or (ready := self._ready())):
+                self._news.wait()
+            if self._closed:
+                return []
+            taken = ready[: math.ceil(len(ready) / self._idle)]
+            self._waiting = [turn for turn in self._waiting if turn not in taken]
+            self._acting |= {id(turn.seat.policy) for turn in taken}
+            self._idle -= 1
+            if len(taken) < len(ready):
+                self._news.notify()  # the rest is for another lane
+            return taken
+
+    def _ready(self) -> list[Turn]:
+        """Return the turns that can be answered now and together: the oldest of each session not at work."""
+        first: dict[int, Turn] = {}
+        for turn in self._waiting:
+            first.setdefault(id(turn.seat.policy), turn)
+        ready = [turn for policy, turn in first.items() if policy not in self._acting]
+        if ready and ready[0].observes and isinstance(ready[0].seat.policy, Batching):
+            return [turn for turn in ready if turn.observes]
+        return ready[:1]
+
+    def _answer(self, turns: list[Turn]) -> None:
+        started_ns = time.monotonic_ns()
+        refusals = {turn: why for turn in turns if (why := _refusal(turn, started_ns)) is not None}
+        for turn, why in refusals.items():
+            turn.ticket.refuse(why)
+        turns = [turn for turn in turns if turn not in refusals]
+        results = _results(turns)
+        work_ns = time.monotonic_ns() - started_ns
+        for turn, result in zip(turns, results, strict=True):
+            turn.ticket.outcome.put(Outcome(result, started_ns - turn.ticket.heard_ns, work_ns, len(turns)))
+
+
+def _refusal(turn: Turn, now_ns: int) -> EmbodiedError | None:
+    """Return why the policy need not be asked."""
+    if turn.ticket.due_ns < now_ns:
+        return turn.ticket.late()
+    if turn.observes and not turn.seat.begun:  # the policy may still remember an earlier session's episode
+        return ProtocolError("act before reset: begin an episode first")
+    return None
+
+
+def _results(turns: Sequence[Turn]) -> Sequence[Sequence[Action] | Exception | None]:
+    try:
+        if len(turns) < 2:
+            return [_result(turn) for turn in turns]
+        policies = [cast(Batching, turn.seat.policy) for turn in turns]
+        return type(policies[0]).act_together(policies, [cast(Observation, turn.asked) for turn in turns])
+    except EmbodiedError as error:
+        return [error] * len(turns)
+    except Exception as error:  # the policy's own failure: the clients are told, the server lives
+        log.exception("the policy failed")
+        return [error] * len(turns)
+
+
+def _result(turn: Turn) -> Sequence[Action] | None:
+    if isinstance(turn.asked, Observation):
+        return turn.seat.policy.act(turn.asked)
+    turn.seat.begun = False  # a refused beginning leaves no episode to go on with
+    if isinstance(turn.asked.spec, EmbodiedError):
+        raise turn.asked.spec
+    turn.seat.policy.reset(turn.asked.instruction, turn.asked.spec)
+    turn.seat.begun = True
+    return None
