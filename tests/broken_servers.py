@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ import numpy as np
 
 from embodied.bridge.address import GRPC_OPTIONS
 from embodied.bridge.robot_server import serve_robot
-from embodied.types import Action, Observation, PoseAction, Robot, Step
+from embodied.safety import Limited
+from embodied.types import Action, Intervention, Limits, Observation, PoseAction, Robot, Step
 from embodied.v1 import robot_pb2 as pb
 from embodied.v1 import types_pb2 as types
 from tests.dummy_robot import DummyRobot
@@ -31,24 +33,28 @@ class Tampering:
     answers: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)  # method -> what becomes of its answer
     after: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # method -> what is called behind its back
     robot: Callable[[], Robot] = DummyRobot
+    lingers: bool = False  # whether the server is not told that its client has left
 
 
 @contextmanager
 def tampered(tampering: Tampering) -> Iterator[str]:
     """Serve a real robot through the tampering and yield the address; any method is passed on, byte for byte."""
     with serve_robot(tampering.robot) as server, grpc.insecure_channel(server.address, options=GRPC_OPTIONS) as behind:
-        front = grpc.server(ThreadPoolExecutor(32), handlers=[_Between(behind, tampering)], options=GRPC_OPTIONS)
+        between = _Between(behind, tampering)
+        front = grpc.server(ThreadPoolExecutor(32), handlers=[between], options=GRPC_OPTIONS)
         port = front.add_insecure_port("127.0.0.1:0")
         front.start()
         try:
             yield f"127.0.0.1:{port}"
         finally:
+            between.over.set()
             front.stop(None).wait()
 
 
 class _Between(grpc.GenericRpcHandler):
     def __init__(self, behind: grpc.Channel, tampering: Tampering) -> None:
         self._behind, self._tampering = behind, tampering
+        self.over = threading.Event()
 
     def service(self, call_details: grpc.HandlerCallDetails) -> Any:
         method = call_details.method  # on the wire a call of one message is a stream of one
@@ -57,7 +63,8 @@ class _Between(grpc.GenericRpcHandler):
     def _pass(self, method: str, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         name = method.removeprefix(SERVICE)
         call: Any = self._behind.stream_stream(method)(self._requests(name, requests))
-        context.add_callback(call.cancel)
+        if not self._tampering.lingers:
+            context.add_callback(call.cancel)
         try:
             for reply in call:
                 if name == "Control":
@@ -86,7 +93,9 @@ class _Between(grpc.GenericRpcHandler):
                     if request is not None:
                         yield request.SerializeToString()
         except grpc.RpcError:
-            return  # the client left
+            pass  # the client left
+        if name == "Control" and self._tampering.lingers:
+            self.over.wait()
 
 
 # ------------------------------------------------------------------------------------------------------- the breakages
@@ -165,8 +174,8 @@ def hangs(answer: bytes) -> bytes:
     return answer
 
 
-class LooseRobot:
-    """A dummy robot whose observations and seeds are tampered with."""
+class LooseRobot(Limited):
+    """A dummy robot that is tampered with, and says that it needs no safety layer but its own."""
 
     def __init__(self) -> None:
         self.inner = DummyRobot()
@@ -217,3 +226,20 @@ class ForgetfulRobot(LooseRobot):
 
     def seed(self, seed: int) -> int:
         return seed + self.resets
+
+
+class UnlimitedRobot(LooseRobot):
+    """Declares limits, and jumps to wherever it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = replace(self.spec, limits=Limits((1.0,) * 3, (2.0,) * 3))
+
+
+class BoastfulRobot(UnlimitedRobot):
+    """Says that it limited what it did not."""
+
+    def step(self, *actions: Action, frames: bool = True) -> Step:
+        said = tuple(Intervention("velocity", field.name, 1.0, 0.1) for field in self.spec.action)
+        step = super().step(*actions, frames=frames)
+        return replace(step, interventions=(*step.interventions, *said))

@@ -8,8 +8,11 @@ import socket
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
+from embodied.bridge.conformance import describe
+from embodied.bridge.conformance.bench import Bench
 from embodied.bridge.conformance.reflection import differences
 from embodied.bridge.conformance.suite import CHECKS, check_robot, choose_checks, name_of
+from embodied.bridge.credentials import ServerCredentials
 from embodied.bridge.policy_server import serve_policy
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.bridge.robot_server import serve_robot
@@ -21,6 +24,7 @@ from embodied.v1 import types_pb2 as types
 from policies.hold import make as make_hold
 from tests import broken_servers as broken
 from tests.broken_servers import Tampering, tampered
+from tests.certificates import make_folder
 from tests.dummy_robot import DummyRobot
 from tests.paced_robot import PacedRobot
 
@@ -140,6 +144,20 @@ BREAKAGES = {
         Tampering(reply=broken.without_interventions),
         {"limits.a_command_out_of_range_is_limited": "an intervention position of 'pan' after"},
     ),
+    "does not keep to its limits": (
+        Tampering(robot=broken.UnlimitedRobot),
+        {
+            "limits.a_step_command_keeps_to_the_velocity": "an intervention velocity or acceleration of 'pan' where",
+            "limits.a_step_command_keeps_to_the_acceleration": "in one control period; found a step, executed 1",
+        },
+    ),
+    "only says that it keeps to its limits": (
+        Tampering(robot=broken.BoastfulRobot),
+        {
+            "limits.a_step_command_keeps_to_the_velocity": "expected 'pan' to move by at most",
+            "limits.a_step_command_keeps_to_the_acceleration": "expected 'pan' to move by at most",
+        },
+    ),
     "does not hear heartbeats": (
         Tampering(request=broken.without_heartbeats),
         {"watchdog.heartbeats_keep_the_session": "expected 2 stalls counted; found 3"},
@@ -171,6 +189,13 @@ def test_a_broken_server_fails_where_it_is_broken_and_is_told_why(breakage):
 def test_the_wire_between_is_not_what_fails():
     with tampered(Tampering()) as address:
         assert failures(address) == {}
+
+
+def test_a_server_that_keeps_the_lease_of_one_who_left_fails():
+    name = "lease.the_end_of_the_stream_frees_the_robot"
+    with tampered(Tampering(lingers=True)) as address:
+        found = failures(address, name, timeout_s=1.0)
+    assert found == {name: "the stream was still open 1 s after its client had ended it"}
 
 
 def test_a_traceback_in_any_error_fails():
@@ -237,6 +262,19 @@ def test_it_does_not_touch_a_robot_that_somebody_else_holds_or_stopped(capfd):
         assert main(["stop", server.address, "--status"]) == 1  # it is still latched
 
 
+def test_an_interrupted_check_leaves_the_robot_free_and_not_stopped():
+    def interrupted(bench: Bench) -> None:
+        bench.begin()
+        bench.press()
+        raise KeyboardInterrupt
+
+    with serve_robot(DummyRobot) as server:
+        with pytest.raises(KeyboardInterrupt):
+            list(check_robot(server.address, checks=[describe.answers, interrupted]))
+        with RemoteRobot(server.address) as next_operator:
+            next_operator.reset(0, "wait")
+
+
 def test_an_emergency_stop_that_a_person_presses_meanwhile_stays_latched():
     with serve_robot(DummyRobot) as server:
         results = check_robot(server.address)
@@ -251,7 +289,7 @@ def test_an_emergency_stop_that_a_person_presses_meanwhile_stays_latched():
     ("arguments", "words"),
     [
         (["nowhere"], "'nowhere' is no address"),
-        (["127.0.0.1:1"], "no robot server can be reached at 127.0.0.1:1"),
+        (["127.0.0.1:1"], "the robot server at 127.0.0.1:1 cannot be reached: nobody listens there"),
         (["127.0.0.1:1", "--only", "dance"], "no check 'dance'; the suite has ['actions', 'actions."),
         (["127.0.0.1:1", "--tls", "/no/such"], "/no/such/authority.pem"),
         (["127.0.0.1:1", "--token", "/no/such"], "/no/such"),
@@ -271,7 +309,27 @@ def test_what_is_no_robot_server_is_told(capfd):
     assert "answers, but is no robot server" in capfd.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert main(["check", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.5"]) == 2
-    assert "no robot server can be reached" in capfd.readouterr().err
+    assert "something listens there and says nothing" in capfd.readouterr().err
+
+
+def test_credentials_that_do_not_match_the_servers_are_told(tmp_path, capfd):
+    make_folder(tmp_path / "certs", hosts=("localhost", "127.0.0.1"))
+    make_folder(tmp_path / "others", hosts=("localhost", "127.0.0.1"))
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").chmod(0o600)
+    with serve_robot(DummyRobot, credentials=ServerCredentials.of(tmp_path / "certs", None)) as server:
+        assert main(["check", server.address]) == 2
+        assert "it speaks TLS, and this client does not; say --tls DIR" in capfd.readouterr().err
+        assert main(["check", server.address, "--tls", str(tmp_path / "others")]) == 2
+        assert "its certificate is not signed by" in capfd.readouterr().err
+        assert main(["check", server.address, "--tls", str(tmp_path / "certs"), "--only", "lease"]) == 0
+        capfd.readouterr()
+    with serve_robot(DummyRobot, credentials=ServerCredentials.of(None, tmp_path / "token")) as server:
+        assert main(["check", server.address]) == 2
+        assert "wants a token that it knows: say --token FILE" in capfd.readouterr().err
+        assert main(["check", server.address, "--tls", str(tmp_path / "certs")]) == 2
+        assert "it does not speak TLS" in capfd.readouterr().err
+        assert main(["check", server.address, "--token", str(tmp_path / "token"), "--only", "stop"]) == 0
 
 
 def test_a_check_by_name_brings_those_that_it_needs():

@@ -6,6 +6,7 @@ import numpy as np
 
 from embodied.bridge.arrays import encode_array
 from embodied.bridge.conformance.bench import Bench
+from embodied.bridge.conformance.moves import nudge, require_still
 from embodied.bridge.conformance.session import Session, Vector, observation_of, step_request, told
 from embodied.bridge.conformance.verdict import NonconformityError, require
 from embodied.v1 import robot_pb2 as pb
@@ -22,7 +23,7 @@ def a_hold_is_carried_out_as_it_is(bench: Bench) -> None:
         reply = session.step(session.hold)
         require(reply.step.executed == 1 and not reply.step.dropped, "1 action executed, 0 dropped", told(reply))
         require(not reply.step.interventions, "no intervention in a hold", told(reply))
-        bench.require_still(session, reply, "while it holds")
+        require_still(session, reply, "while it holds")
 
 
 def a_chunk_is_carried_out_and_counted(bench: Bench) -> None:
@@ -43,7 +44,7 @@ def a_chunk_is_carried_out_and_counted(bench: Bench) -> None:
 def a_wrong_length_is_refused_and_moves_nothing(bench: Bench) -> None:
     """Poses with a number too many or too few, of the wrong rank, or of none are refused, and nothing moves."""
     session = bench.begin()
-    wide = np.append(bench.nudge(session), np.float32(0))
+    wide = np.append(nudge(session), np.float32(0))
     wrong = {
         "a pose with a number too many": wide,
         "a chunk whose poses have a number too few": wide[None, :-2],
@@ -60,7 +61,7 @@ def a_wrong_length_is_refused_and_moves_nothing(bench: Bench) -> None:
 def a_chunk_of_two_kinds_is_refused(bench: Bench) -> None:
     """Actions that are poses and mixed at once, or that hold an action of no kind, are refused, and nothing moves."""
     session = bench.begin()
-    both = step_request(bench.nudge(session))
+    both = step_request(nudge(session))
     both.step.actions.mixed.append(types.Action(text="stop"))
     _refused_unmoved(bench, session, both, "a chunk of poses and mixed")
     empty = pb.ControlRequest(step=pb.StepRequest(actions=types.Actions(mixed=[types.Action()])))
@@ -88,7 +89,7 @@ def an_unknown_verb_moves_nothing(bench: Bench) -> None:
             reply = session.step(session.hold)
         else:
             require(kind == "step" and bool(reply.step.interventions), f"a refusal or report of {what}", told(reply))
-        bench.require_still(session, reply, f"after {what}")
+        require_still(session, reply, f"after {what}")
 
 
 def what_is_not_finite_is_held_and_reported(bench: Bench) -> None:
@@ -99,7 +100,7 @@ def what_is_not_finite_is_held_and_reported(bench: Bench) -> None:
             if session.done:
                 session.reset()
             what = f"{bad} in {field.name!r}"
-            values = bench.nudge(session)
+            values = nudge(session)
             values[index] = bad
             reply = _step(session, values, what)
             found = [i for i in reply.step.interventions if i.kind == "non_finite" and i.field == field.name]
@@ -108,7 +109,7 @@ def what_is_not_finite_is_held_and_reported(bench: Bench) -> None:
             require(
                 repr(found[0].requested) == repr(float(bad)), f"{bad} to be reported as what was requested", told(reply)
             )
-            bench.require_still(session, reply, f"after {what}")
+            require_still(session, reply, f"after {what}")
 
 
 def what_is_not_finite_holds_in_a_chunk_too(bench: Bench) -> None:
@@ -120,7 +121,7 @@ def what_is_not_finite_holds_in_a_chunk_too(bench: Bench) -> None:
     named = {i.field for i in reply.step.interventions if i.kind == "non_finite"}
     wanted = {field.name for field in bench.spec.action}
     require(named == wanted, f"an intervention non_finite of each of {sorted(wanted)}", told(reply))
-    bench.require_still(session, reply, "after a chunk with NaN in the middle")
+    require_still(session, reply, "after a chunk with NaN in the middle")
 
 
 CHECKS = (
@@ -145,4 +146,4 @@ def _step(session: Session, poses: Vector, what: str) -> pb.ControlReply:
 
 def _refused_unmoved(bench: Bench, session: Session, request: pb.ControlRequest, what: str) -> None:
     session.refused(request, types.ERROR_CODE_INVALID_ACTION, what)
-    bench.require_still(session, session.step(session.hold), f"after {what}")
+    require_still(session, session.step(session.hold), f"after {what}")

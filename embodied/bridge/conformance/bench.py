@@ -7,17 +7,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import numpy as np
-
 from embodied.bridge.address import PROTOCOL
 from embodied.bridge.conformance.client import Ending, Server, Stream
-from embodied.bridge.conformance.session import Session, Vector, bounds, state_of, told, wait_until
+from embodied.bridge.conformance.session import Session, told, wait_until
 from embodied.bridge.conformance.verdict import NonconformityError, NotApplicableError, require
 from embodied.errors import EmbodiedError
 from embodied.v1 import robot_pb2 as pb
 from embodied.v1 import types_pb2 as types
 
-STILL_SHARE = 0.02  # of a field's range: what a robot that holds may sag or tremble
 LONGEST_WATCHDOG_S = 10.0  # a longer one is not waited for
 MARGIN_S = 1.0  # beyond a bound of the contract: for the wire and a busy machine
 
@@ -34,8 +31,6 @@ class Bench:
         self._watches: list[Stream] = []
         self._servers: list[Server] = []
         self._pressed = False
-
-    # ------------------------------------------------------------------------------------------------- conditions
 
     def needs_motion(self) -> None:
         """Raise NotApplicableError where the robot may not move, or where no action is known that holds it."""
@@ -55,8 +50,6 @@ class Bench:
         """Raise NotApplicableError where waiting for the watchdog would take too long."""
         if self.spec.watchdog_s > LONGEST_WATCHDOG_S:
             raise NotApplicableError(f"its watchdog_s of {self.spec.watchdog_s:g} s is too long to wait for")
-
-    # ---------------------------------------------------------------------------------------------------- sessions
 
     def stream(self, server: Server | None = None) -> Session:
         """Return a session that has not been opened."""
@@ -112,39 +105,6 @@ class Bench:
         server = self.server.another()
         self._servers.append(server)
         return server
-
-    # -------------------------------------------------------------------------------------------------------- motion
-
-    def require_still(self, session: Session, reply: pb.ControlReply, what: str) -> None:
-        """Raise NonconformityError if any field that an action sets is away from where the latest reset was."""
-        state = state_of(reply)
-        for index, field in self.followed():
-            moved, allowed = (
-                abs(float(state[index]) - float(session.start[index])),
-                STILL_SHARE * (field.high - field.low),
-            )
-            require(
-                moved <= allowed,
-                f"{field.name!r} to stay within {allowed:.3g} {field.unit} {what}",
-                f"that it moved by {moved:.3g}",
-            )
-
-    def followed(self) -> Iterator[tuple[int, types.Field]]:
-        """Yield the index in the state and the field of every number that an absolute action sets."""
-        places = {f.name: index for index, f in enumerate(self.spec.state)}
-        for field in self.spec.action:
-            if field.mode == types.Field.MODE_ABSOLUTE and field.name in places:
-                yield places[field.name], field
-
-    def nudge(self, session: Session) -> Vector:
-        """Return an action that a robot which carries it out shows: a tenth of the range away; a real robot's holds."""
-        if self.spec.realtime:
-            return session.hold
-        low, high = bounds(self.spec)
-        towards = np.where(session.hold < (low + high) / 2, 1.0, -1.0)
-        return (session.hold + towards * 0.1 * (high - low)).astype(np.float32)
-
-    # -------------------------------------------------------------------------------------------- status and the e-stop
 
     def status(self) -> pb.RobotStatus:
         """Return the server's status."""

@@ -16,12 +16,12 @@ from embodied.bridge.address import GRPC_OPTIONS, Address
 from embodied.bridge.channel import open_channel
 from embodied.bridge.conformance.verdict import NonconformityError
 from embodied.bridge.credentials import ClientCredentials
+from embodied.bridge.diagnosis import find_trouble
 from embodied.errors import EmbodiedError
 from embodied.v1 import robot_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RobotService"]
-NO_CONNECTION = (grpc.StatusCode.UNAVAILABLE,)
-READY_S = 0.1  # for a channel that is connected to say so
+MAYBE_NO_CONNECTION = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 NO_CAP = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
 
@@ -102,25 +102,14 @@ class Server:
         return other
 
     def connect(self) -> Ending | bytes:
-        """Return the answer to Describe, a time-out too; raise EmbodiedError if nothing that speaks gRPC answers."""
+        """Return the answer to Describe, a time-out too; raise EmbodiedError, saying why, if there is no connection."""
         reply = self.call(f"/{SERVICE.full_name}/Describe", b"")
-        late = isinstance(reply, Ending) and reply.code == grpc.StatusCode.DEADLINE_EXCEEDED
-        if (late and not self._is_connected()) or (isinstance(reply, Ending) and reply.code in NO_CONNECTION):
-            raise EmbodiedError(
-                f"no robot server can be reached at {self.address}: nobody listens there, what listens speaks no gRPC, "
-                f"or only one of the two ends has TLS or trusts the other's certificate ({reply!s})"
-            )
+        if isinstance(reply, Ending) and reply.code in MAYBE_NO_CONNECTION:
+            if (trouble := find_trouble(Address.parse(self.address), self._credentials)) is not None:
+                raise EmbodiedError(f"the robot server at {self.address} cannot be reached: {trouble.words}")
+            if reply.code == grpc.StatusCode.UNAVAILABLE:
+                raise EmbodiedError(f"the robot server at {self.address} cannot be reached: {reply!s}")
         return reply
-
-    def _is_connected(self) -> bool:
-        ready: Any = grpc.channel_ready_future(self._channel)
-        try:
-            ready.result(READY_S)
-        except grpc.FutureTimeoutError:
-            return False
-        finally:
-            ready.cancel()
-        return True
 
     def call(self, path: str, request: bytes) -> bytes | Ending:
         """Return a unary method's reply, or how it failed; a time-out is DEADLINE_EXCEEDED."""

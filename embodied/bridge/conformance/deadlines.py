@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from embodied.bridge.conformance.bench import Bench
+from embodied.bridge.conformance.moves import nudge, require_still
 from embodied.bridge.conformance.session import observation_of, step_request, told
 from embodied.bridge.conformance.verdict import require
 from embodied.v1 import types_pb2 as types
@@ -17,18 +18,18 @@ def late_actions_are_dropped(bench: Bench) -> None:
     """Actions later than within_ns after the reply that they answer are dropped and counted, and nothing moves."""
     session = bench.begin()
     before = bench.status().late_actions
-    poses = np.tile(bench.nudge(session), (CHUNK, 1))
+    poses = np.tile(nudge(session), (CHUNK, 1))
     session.send(step_request(poses, answers_ns=session.last.server_ns, within_ns=1))
     reply = session.receive("a late step")
     if reply.WhichOneof("reply") == "step":
         counts = (reply.step.executed, reply.step.dropped)
         require(counts == (0, CHUNK), f"executed 0, dropped {CHUNK} of a late chunk", told(reply))
-        bench.require_still(session, reply, "after a late chunk")
+        require_still(session, reply, "after a late chunk")
     else:
         require(reply.error.code == types.ERROR_CODE_LATE, "a step or an error LATE for a late chunk", told(reply))
     found = bench.status().late_actions
     require(found == before + CHUNK, f"{before + CHUNK} late actions counted", found)
-    bench.require_still(session, session.step(session.hold), "in the step after a late chunk")
+    require_still(session, session.step(session.hold), "in the step after a late chunk")
 
 
 def late_actions_take_no_time(bench: Bench) -> None:
@@ -37,7 +38,7 @@ def late_actions_take_no_time(bench: Bench) -> None:
     session = bench.begin()
     expected = observation_of(session.step(session.hold)).time_ns
     session.reset()
-    session.send(step_request(bench.nudge(session), answers_ns=session.last.server_ns, within_ns=1))
+    session.send(step_request(nudge(session), answers_ns=session.last.server_ns, within_ns=1))
     session.receive("a late step")
     found = observation_of(session.step(session.hold)).time_ns
     require(found == expected, f"time_ns {expected} in the step after a late one", found)

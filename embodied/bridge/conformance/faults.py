@@ -13,6 +13,7 @@ from embodied.bridge.arrays import encode_array
 from embodied.bridge.conformance.bench import Bench
 from embodied.bridge.conformance.client import Ending
 from embodied.bridge.conformance.describe import describe
+from embodied.bridge.conformance.moves import require_still
 from embodied.bridge.conformance.session import Session, step_request, told
 from embodied.bridge.conformance.verdict import NonconformityError, require
 from embodied.v1 import robot_pb2 as pb
@@ -64,7 +65,7 @@ def an_array_that_is_none_is_refused(bench: Bench) -> None:
         session.refused(request, None, f"poses with {what}")
         mixed = types.Actions(mixed=[types.Action(pose=array)])
         session.refused(pb.ControlRequest(step=pb.StepRequest(actions=mixed)), None, f"a pose with {what}")
-    bench.require_still(session, session.step(session.hold), "after arrays that are none")
+    require_still(session, session.step(session.hold), "after arrays that are none")
 
 
 def a_message_over_the_cap_is_refused(bench: Bench) -> None:

@@ -31,8 +31,6 @@ class Session:
         self.done = True
         self._ended = threading.Event()
 
-    # ------------------------------------------------------------------------------------------ requests and replies
-
     def send(self, request: pb.ControlRequest | bytes) -> None:
         """Send a request, numbered unless it is bytes."""
         if isinstance(request, pb.ControlRequest):
@@ -73,8 +71,6 @@ class Session:
         require(right and reply.error.code != 0, f"{wanted} in answer to {what}", told(reply))
         return reply.error.message
 
-    # ------------------------------------------------------------------------------------------------- the episode
-
     def reset(self, seed: int = SEED) -> pb.ControlReply:
         """Begin an episode of the first task and return the reply."""
         reply = self.ask(pb.ControlRequest(reset=pb.Reset(seed=seed, task=self.spec.tasks[0])), "observation")
@@ -102,8 +98,6 @@ class Session:
         low, high = bounds(self.spec)
         held: Vector = np.clip(np.array(wanted), low, high).astype(np.float32)
         return held
-
-    # ------------------------------------------------------------------------------------------------- life and death
 
     def keep_alive(self) -> None:
         """Send heartbeats from now until the session ends."""

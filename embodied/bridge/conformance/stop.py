@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from embodied.bridge.conformance.bench import MARGIN_S, Bench
+from embodied.bridge.conformance.moves import nudge, require_still
 from embodied.bridge.conformance.session import SEED, step_request, told
 from embodied.bridge.conformance.verdict import NotApplicableError, require
 from embodied.v1 import robot_pb2 as pb
@@ -44,14 +45,14 @@ def a_latched_robot_refuses_to_move(bench: Bench) -> None:
     session = bench.begin()
     bench.press()
     for what, request in {
-        "a step": step_request(bench.nudge(session)),
+        "a step": step_request(nudge(session)),
         "a reset": pb.ControlRequest(reset=pb.Reset(seed=SEED, task=bench.spec.tasks[0])),
         "a second step": step_request(session.hold),
     }.items():
         session.refused(request, types.ERROR_CODE_STOPPED, f"{what} while the emergency stop is latched")
     bench.release()
     session.reset()
-    bench.require_still(session, session.step(session.hold), "after the emergency stop")
+    require_still(session, session.step(session.hold), "after the emergency stop")
 
 
 def a_latch_outlives_sessions(bench: Bench) -> None:

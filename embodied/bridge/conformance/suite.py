@@ -56,7 +56,7 @@ GATES: dict[Check, str] = {
 # What says that there is no robot to check.
 NO_ROBOT = {
     grpc.StatusCode.UNIMPLEMENTED: "answers, but is no robot server; is it a policy's?",
-    grpc.StatusCode.UNAUTHENTICATED: "wants to know who you are: give the right --token",
+    grpc.StatusCode.UNAUTHENTICATED: "wants a token that it knows: say --token FILE",
     grpc.StatusCode.PERMISSION_DENIED: "does not let you in",
 }
 
