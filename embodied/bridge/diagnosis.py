@@ -80,6 +80,8 @@ def _tls_trouble(address: Address, plain: socket.socket, credentials: ClientCred
         secure = _handshake(context, plain, address, credentials)
     except ssl.SSLCertVerificationError as error:
         return Trouble(_about_certificate(address, error, credentials))
+    except TimeoutError:
+        return _no_grpc(_Speech.NOTHING)
     except (ssl.SSLError, ConnectionError):
         return _no_tls(address)
     with secure:

@@ -77,11 +77,10 @@ class Peer:
     def describe(self, request: Message, timeout_s: float) -> Any:  # noqa: ANN401  as ask
         """Return what the far side says it is, once it has started; raise ProtocolError if its protocol is another."""
         due_s = time.monotonic() + timeout_s
-        while isinstance(
-            described := self._try("Describe", request, max(due_s - time.monotonic(), 0.0)), grpc.RpcError
-        ):
+        while isinstance(described := self._try("Describe", request, due_s - time.monotonic()), grpc.RpcError):
             trouble = self._trouble(described)
-            if trouble is None or not trouble.may_pass or time.monotonic() + RETRY_S > due_s:
+            passes = described.code() is grpc.StatusCode.UNAVAILABLE and (trouble is None or trouble.may_pass)
+            if not passes or time.monotonic() + RETRY_S > due_s:
                 raise self.failure(described, trouble) from described
             time.sleep(RETRY_S)
         if described.protocol != PROTOCOL:
