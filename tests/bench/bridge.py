@@ -1,82 +1,76 @@
-"""Prints what the wire adds to a robot's step: local against remote, over TCP and a unix socket, in one run.
+"""Prints what the wire costs: an observation up and a chunk down beside the peers; a robot's step beside a local one.
 
-The server is a process of its own, as in use. Local and remote steps take turns, so that a busy machine slows both.
-Usage: python -m tests.bench.bridge [STEPS]
+All rows of a table are measured in one run and in turn. Peers whose packages are not installed are named.
+Usage: python -m tests.bench.bridge [--rounds N] [--calls N]
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
+import argparse
 import tempfile
-import time
-from multiprocessing.connection import Connection
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embodied.bridge.robot_client import RemoteRobot
-from embodied.bridge.robot_server import serve_robot
-from embodied.types import PoseAction, Robot
-from tests.dummy_robot import HORIZON, DummyRobot
+from tests.bench.wires import robot_step
+from tests.bench.wires.load import Load
+from tests.bench.wires.turns import Wire, take_turns
 
-ACTION = PoseAction(np.zeros(3, np.float32))
-WARM_UP = 50
-
-
-def make_robot() -> DummyRobot:
-    """Make a robot with two 224 x 224 cameras."""
-    return DummyRobot(front=(224, 224), wrist=(224, 224))
+LOADS = (Load(224, 224), Load(480, 640))
+WIRES = "tests.bench.wires."
+OURS = "ours: shared memory, unix"
 
 
-def host(address: str, ours: Connection) -> None:
-    """Serve the robot until the other end of the pipe is closed."""
-    with serve_robot(make_robot, address) as server:
-        ours.send(server.address)
-        ours.recv()
+def wires(folder: str) -> list[Wire]:
+    """Return the rows; unix sockets lie in folder."""
+    return [
+        Wire("raw unix socket, the floor", WIRES + "raw_socket", f"unix:{folder}/raw"),
+        Wire("bare gRPC stream, unix", WIRES + "bare_grpc", f"unix:{folder}/bare"),
+        Wire("bare gRPC stream, TCP", WIRES + "bare_grpc"),
+        Wire("bare, set up as ours, unix", WIRES + "tuned_grpc", f"unix:{folder}/tuned"),
+        Wire("bare, set up as ours, TCP", WIRES + "tuned_grpc"),
+        Wire(OURS, WIRES + "ours", f"unix:{folder}/shared", {"frames": "shared"}),
+        Wire("ours: shared memory, TCP", WIRES + "ours", options={"frames": "shared"}),
+        Wire("ours: raw, unix", WIRES + "ours", f"unix:{folder}/ours", {"frames": "raw"}),
+        Wire("ours: raw, TCP", WIRES + "ours", options={"frames": "raw"}),
+        Wire("ours: JPEG 90, TCP", WIRES + "ours", options={"frames": "jpeg:90"}),
+        Wire("openpi: websocket, msgpack", WIRES + "openpi"),
+        Wire("dm_env_rpc: a step", WIRES + "dm_env_rpc"),
+        Wire("lerobot: gRPC, pickle", WIRES + "lerobot"),
+    ]
 
 
-def time_step_ms(robot: Robot, index: int) -> float:
-    """Time one step with both frames, beginning a new episode where one is over."""
-    if index % HORIZON == 0:
-        robot.reset(index, "wait")
-    started = time.perf_counter()
-    robot.step(ACTION)
-    return (time.perf_counter() - started) * 1e3
+def main(rounds: int, calls: int) -> None:
+    """Print both tables."""
+    for load in LOADS:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = wires(folder)
+            missing = {row.name: found for row in rows if (found := row.missing())}
+            print_wires(load, take_turns([row for row in rows if row.name not in missing], load, rounds, calls))
+        for name, packages in missing.items():
+            print(f"{name:28} not measured: needs {', '.join(packages)}")
+        print()
+    robot_step.main(rounds * calls)
 
 
-def main(steps: int) -> None:
-    """Time steps in turn on the local robot and on one behind each kind of address."""
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
-        robots: dict[str, Robot] = {"local": make_robot()}
-        hosts = []
-        for name, address in (("TCP loopback", "127.0.0.1:0"), ("unix socket", f"unix:{folder}/robot")):
-            theirs, ours = context.Pipe()
-            process = context.Process(target=host, args=(address, ours), daemon=True)
-            process.start()
-            robots[name] = RemoteRobot(theirs.recv())
-            hosts.append((process, theirs))
-        times: dict[str, list[float]] = {name: [] for name in robots}
-        for index in range(steps + WARM_UP):
-            for name, robot in robots.items():
-                times[name].append(time_step_ms(robot, index))
-        print_table({name: np.array(values[WARM_UP:]) for name, values in times.items()})
-        for robot in robots.values():
-            robot.close()
-        for process, theirs in hosts:
-            theirs.send(None)
-            process.join(10)
-
-
-def print_table(times_ms: dict[str, np.ndarray]) -> None:
-    """Print each robot's median and p95, and what it costs beyond the local one."""
-    local = np.median(times_ms["local"])
-    print(f"one step with two 224 x 224 frames (301 kB), {len(times_ms['local'])} steps, ms")
-    print(f"{'':14}{'median':>9}{'p95':>9}{'median beyond local':>22}")
-    for name, values in times_ms.items():
-        median, p95 = np.quantile(values, [0.5, 0.95])
-        print(f"{name:14}{median:9.3f}{p95:9.3f}{median - local:22.3f}")
+def print_wires(load: Load, times_ms: dict[str, NDArray[np.float64]]) -> None:
+    """Print each wire's percentiles, its median as that of its turns' medians, and its ratio to ours."""
+    count = next(iter(times_ms.values())).size
+    print(
+        f"observation up (2 x {load.height} x {load.width}, state; {load.kilobytes:.0f} kB), 16 x 7 chunk down, "
+        f"{count} round trips, ms"
+    )
+    print(f"{'':28}{'p50':>9}{'p95':>9}{'p99':>9}{'to ours':>10}")
+    ours = np.median(np.median(times_ms[OURS], axis=1))
+    for name, times in times_ms.items():
+        median = np.median(np.median(times, axis=1))
+        p95, p99 = np.quantile(times, [0.95, 0.99])
+        print(f"{name:28}{median:9.3f}{p95:9.3f}{p99:9.3f}{median / ours:10.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=20, help="turns of every wire")
+    parser.add_argument("--calls", type=int, default=25, help="round trips in a turn")
+    arguments = parser.parse_args()
+    main(arguments.rounds, arguments.calls)
