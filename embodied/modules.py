@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.safety import Servo, bare, safe
 from embodied.types import Policy, Robot
+
+if TYPE_CHECKING:
+    from embodied.bridge.connection import Connection  # what is local needs no grpc
 
 ROBOT_PACKAGES = ("envs", "embodied.robots")
 POLICY_PACKAGES = ("policies",)
@@ -39,17 +42,21 @@ def is_address(name: str) -> bool:
     return ":" in name
 
 
-def open_robot(name: str, options: Options) -> Robot:
+def open_robot(name: str, options: Options, connection: Connection | None = None) -> Robot:
     """Make the robot of a module, under its limits, or connect to the one at an address, which its server limits.
 
     Raise UnknownNameError for an unknown module or option, ModuleUnusableError if the module cannot be imported,
     UnfitLimitsError if it declares limits that cannot be kept, and ProtocolError if nobody answers at the address.
     """
     if is_address(name):
-        from embodied.bridge.robot_client import RemoteRobot  # a local robot needs no grpc
+        from embodied.bridge.connection import PLAIN
+        from embodied.bridge.robot_client import RemoteRobot
 
         _refuse_options(name, options)
-        return RemoteRobot(name)
+        how = connection or PLAIN
+        return RemoteRobot(
+            name, credentials=how.credentials, takeover=how.takeover, max_age_s=how.max_age_s, frames=how.frames
+        )
     make = load_function("robot", name, "make", ROBOT_PACKAGES)
     robot = make(**check_options(name, make, options))
     if not isinstance(robot, Robot | Servo):
@@ -73,13 +80,18 @@ class OpenPolicy:
     options: Options
 
 
-def open_policy(name: str, checkpoint: Path | None, options: Options) -> OpenPolicy:
+def open_policy(
+    name: str, checkpoint: Path | None, options: Options, connection: Connection | None = None
+) -> OpenPolicy:
     """Make the policy of a module from its checkpoint, or connect to the one at an address; raise as open_robot."""
     if is_address(name):
-        from embodied.bridge.policy_client import RemotePolicy  # a local policy needs no grpc
+        from embodied.bridge.connection import PLAIN
+        from embodied.bridge.policy_client import RemotePolicy
 
         _refuse_options(name, options if checkpoint is None else {**options, "checkpoint": checkpoint})
-        return OpenPolicy(RemotePolicy(name), None, {})
+        how = connection or PLAIN
+        remote = RemotePolicy(name, credentials=how.credentials, within_s=how.within_s, frames=how.frames)
+        return OpenPolicy(remote, None, {})
     if checkpoint is not None and not checkpoint.exists():  # told before the seconds that importing torch takes
         raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
     make = load_function("policy", name, "make", POLICY_PACKAGES)

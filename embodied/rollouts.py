@@ -9,10 +9,11 @@ import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from embodied.delay import SYNC, Execution, executing
 from embodied.errors import EmbodiedError
@@ -20,6 +21,9 @@ from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, Observer, run_episode
 from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot
 from embodied.types import Action, Observation, Policy, Robot, RobotSpec
+
+if TYPE_CHECKING:
+    from embodied.bridge.connection import Connection
 
 EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
 JOIN_TIMEOUT_S = 15.0
@@ -42,6 +46,7 @@ class Setup:
     instruction: str | None = None
     max_steps: int = MAX_STEPS
     cameras: tuple[str, ...] = ()  # drawn in videos; all if empty
+    connection: Connection | None = None  # to whatever is at an address
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Workers:
         """Run the jobs and yield each with its episode as it ends, in no particular order."""
         waiting = iter(jobs)
         idle = [pipe for _, pipe in self._workers]
-        busy: dict[Connection, Job] = {}
+        busy: dict[Pipe, Job] = {}
         while True:
             while idle and (job := next(waiting, None)) is not None:
                 pipe = idle.pop()
@@ -132,7 +137,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _receive(pipe: Connection) -> Any:  # noqa: ANN401  whatever the worker sends but a failure
+def _receive(pipe: Pipe) -> Any:  # noqa: ANN401  whatever the worker sends but a failure
     try:
         answer = pipe.recv()
     except (EOFError, ConnectionError):
@@ -170,7 +175,7 @@ class _EndablePolicy:
         return getattr(self._policy, name)
 
 
-def _work(pipe: Connection, setup: Setup, threads: int) -> None:
+def _work(pipe: Pipe, setup: Setup, threads: int) -> None:
     """Open the robot and the policy, then run jobs until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
     ending = _Ending()
@@ -190,7 +195,7 @@ def _work(pipe: Connection, setup: Setup, threads: int) -> None:
             pipe.send(_Failure(str(error) if users_mistake else traceback.format_exc(), users_mistake))
 
 
-def _jobs(pipe: Connection) -> Iterator[Job]:
+def _jobs(pipe: Pipe) -> Iterator[Job]:
     while True:
         try:
             yield pipe.recv()
@@ -201,14 +206,14 @@ def _jobs(pipe: Connection) -> Iterator[Job]:
 def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]:
     if setup.remote and not is_address(setup.robot):
         host = stack.enter_context(HostProcess(setup.robot, setup.robot_options))
-        robot = open_robot(host.address, {})
+        robot = open_robot(host.address, {}, setup.connection)
     else:
-        robot = open_robot(setup.robot, setup.robot_options)
+        robot = open_robot(setup.robot, setup.robot_options, setup.connection)
     stack.callback(robot.close)
     if setup.policy == EXPERT:
         opened = OpenPolicy(open_expert(setup.robot, robot), None, {})
     else:
-        opened = open_policy(setup.policy, setup.checkpoint, setup.policy_options)
+        opened = open_policy(setup.policy, setup.checkpoint, setup.policy_options, setup.connection)
     if callable(close := getattr(opened.policy, "close", None)):
         stack.callback(close)
     return robot, opened

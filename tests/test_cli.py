@@ -7,11 +7,14 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.cli import VERBS, main
+from embodied.errors import ProtocolError
 from embodied.recording.reader import DatasetReader
+from embodied.types import PoseAction
 from tests.toy_world import ToyRobot
 
 EMBODIED = [sys.executable, "-m", "embodied"]
@@ -69,7 +72,8 @@ def test_a_rollout_writes_a_report_a_summary_the_episodes_and_videos(local):
         assert result["seeds"] == [1_000_000, 1_000_001, 1_000_002] and result["outcomes"] == [1, 1, 1]
         assert result["wilson95"] == pytest.approx([0.4385, 1.0], abs=1e-4)
     assert report["mean_of_tasks"] == 1.0 and report["protocol"]["policy"]["privileged"]
-    assert set(report["latency_ms"]) == {"act", "step", "reset"} and report["versions"]["python"]
+    assert list(report["latency_ms"])[:3] == ["act", "step", "reset"] and report["versions"]["python"]
+    assert report["latency_ms"]["robot.motion"]["p50"] > 0 and report["actions"]["dropped"] == 0
     assert "| reach | 3        | 3 " in (local / "summary.md").read_text()
     episodes = [json.loads(line) for line in (local / "episodes.jsonl").read_text().splitlines()]
     assert [e["task"] for e in episodes] == ["reach"] * 3 + ["push"] * 3
@@ -149,6 +153,9 @@ def test_an_instruction_of_the_users_is_in_the_protocol_and_its_hash(local, tmp_
         (["--instruction", "x" * 10_000], "the instruction has 10000 characters; at most 1000 are read"),
         (["--robot", "127.0.0.1:1", "--workers", "2"], "--workers must be 1"),
         (["--policy", "expert", "--remote"], "which is not at hand"),
+        (["--takeover", "--max-age-s", "1"], "--takeover, --max-age-s goes with a robot or a policy at an address"),
+        (["--robot", "127.0.0.1:1", "--within-s", "1"], "--within-s goes with --mode async"),
+        (["--robot", "127.0.0.1:1", "--token", "/no/such"], "/no/such"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2_and_nothing_is_written(arguments, message, tmp_path, capfd):
@@ -204,6 +211,20 @@ def test_robot_and_policy_may_both_be_addresses(tmp_path):
     report = read_report(tmp_path / "out")
     assert report["run"]["over_grpc"] and report["protocol"]["policy"]["module"] is None
     assert report["tasks"]["reach"]["outcomes"] == [0, 0, 0]
+
+
+def test_a_rollout_takes_the_robot_from_its_holder_only_when_told_to(tmp_path, capfd):
+    with hosting("host", "tests.toy_world", "--address", "127.0.0.1:0") as (_, line):
+        address = line.split()[-1]
+        arguments = [*ROLLOUT, "--robot", address, "--frames", "raw", "--out", str(tmp_path / "out")]
+        with RemoteRobot(address, name="the holder") as holder:
+            holder.reset(1, "push")
+            assert main(arguments) == 2
+            assert "the holder" in error_of(capfd)
+            assert main([*arguments, "--takeover", "--max-age-s", "30"]) == 0
+            with pytest.raises(ProtocolError):
+                holder.step(PoseAction(np.zeros(2, np.float32)))
+    assert read_report(tmp_path / "out")["run"]["over_grpc"]
 
 
 def test_a_port_in_use_is_named():

@@ -14,3 +14,8 @@ class Connection:
     credentials: ClientCredentials = OPEN_CLIENT
     takeover: bool = False  # of a robot that somebody else holds
     max_age_s: float | None = None  # of the observation that an action answers; None: the robot's own default
+    within_s: float | None = None  # a policy that has not answered by then answers no more; None: whenever
+    frames: str | None = None  # how they cross: raw, jpeg, jpeg:QUALITY or shared; None: the best that works
+
+
+PLAIN = Connection()

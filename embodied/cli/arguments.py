@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embodied.bridge.credentials import ClientCredentials, ServerCredentials
 from embodied.modules import parse_option
+
+if TYPE_CHECKING:
+    from embodied.bridge.credentials import ClientCredentials, ServerCredentials  # --help is quick without grpc
 
 
 def positive_int(text: str) -> int:
@@ -28,6 +31,17 @@ def natural_int(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     if number >= 2**63:
         raise argparse.ArgumentTypeError(f"must fit 64 bits, got {text}")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from error
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
     return number
 
 
@@ -83,6 +97,8 @@ def add_address(parser: argparse.ArgumentParser, default: str) -> None:
 
 def server_credentials(args: argparse.Namespace) -> ServerCredentials:
     """Return what add_address was given."""
+    from embodied.bridge.credentials import ServerCredentials
+
     return ServerCredentials.of(args.tls, args.token)
 
 
@@ -99,4 +115,6 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 def client_credentials(args: argparse.Namespace) -> ClientCredentials:
     """Return what add_connection was given."""
+    from embodied.bridge.credentials import ClientCredentials
+
     return ClientCredentials.of(args.tls, args.token)

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from embodied.cli.arguments import add_checkpoint, add_robot_options, natural_int, positive_int
+from embodied.cli.arguments import (
+    add_checkpoint,
+    add_connection,
+    add_robot_options,
+    client_credentials,
+    natural_int,
+    positive_float,
+    positive_int,
+)
 from embodied.cli.rollout_output import DELAYS, EPISODES, RECORDING, SPOOLS, VIDEOS, episode_line, rescue, write
+from embodied.cli.rollout_protocol import policy_protocol, protocol_of, run_notes
 from embodied.delay import MODES, Execution
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
-from embodied.modules import checkpoint_sha256, is_address
+from embodied.modules import is_address
 from embodied.output import output_folder
-from embodied.rollouts import EXPERT, Job, Opened, Setup, Workers
+from embodied.rollouts import EXPERT, Job, Setup, Workers
 from embodied.types import RobotSpec
+
+if TYPE_CHECKING:
+    from embodied.bridge.connection import Connection  # --help is quick without grpc
 
 EXAMPLE = """examples:
   embodied rollout --robot envs.so101 --policy policies.token --checkpoint checkpoints/so101 \\
@@ -72,6 +83,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mode", choices=MODES, help="whether the robot waits for the policy (default sync)")
     parser.add_argument("--camera", action="append", default=[], metavar="NAME", help="drawn in videos (default all)")
+    _add_addressed(parser)
+
+
+def _add_addressed(parser: argparse.ArgumentParser) -> None:
+    """Add what goes with a robot or policy at an address."""
+    add_connection(parser)
+    parser.add_argument("--takeover", action="store_true", help="take the robot from whoever holds it")
+    parser.add_argument(
+        "--max-age-s", type=positive_float, metavar="S", help="the robot drops actions that answer what is older"
+    )
+    parser.add_argument(
+        "--within-s", type=positive_float, metavar="S", help="a chunk that takes longer is none (with --mode async)"
+    )
+    parser.add_argument("--frames", metavar="HOW", help="raw, jpeg, jpeg:QUALITY or shared (default: what is quickest)")
 
 
 def delays(text: str) -> tuple[int, ...]:
@@ -86,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
     with output_folder(args.out, marker="report.json", force=args.force, keep=rescue) as folder:
         with Workers(setup, args.workers) as workers:
             opened, spec = workers.opened, workers.opened.spec
-            policy = _policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
+            policy = policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
             jobs = _jobs(args, spec, folder)
             for name in setup.cameras:
                 spec.camera(name)
             results = dict(_progress(_noted(workers.run(jobs), folder / EPISODES), len(jobs)))
-        protocol = _protocol(setup, spec, policy, jobs)
+        protocol = protocol_of(setup, spec, policy, jobs)
         ordered = {job: results[job] for job in jobs}
-        write(folder, protocol, ordered, _run_notes(args, time.monotonic() - began_s))
+        write(folder, protocol, ordered, run_notes(args, time.monotonic() - began_s))
         summary = (folder / "summary.md").read_text(encoding="utf-8")
     print(summary)
     also = [RECORDING] * bool(args.record) + [DELAYS] * (args.delay_ms is not None)
@@ -126,7 +151,22 @@ def _setup(args: argparse.Namespace) -> Setup:
         instruction=None if args.instruction is None else check_instruction(args.instruction),
         max_steps=args.max_steps,
         cameras=tuple(args.camera),
+        connection=_connection(args),
     )
+
+
+def _connection(args: argparse.Namespace) -> Connection | None:
+    given = [name for name in ("tls", "token", "takeover", "max_age_s", "within_s", "frames") if getattr(args, name)]
+    if not given:
+        return None
+    if not (is_address(args.robot) or is_address(args.policy)):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise EmbodiedError(f"{options} goes with a robot or a policy at an address, and neither is at one")
+    if args.within_s and args.mode != "async":
+        raise EmbodiedError("--within-s goes with --mode async: a robot that waits has nothing to do without the chunk")
+    from embodied.bridge.connection import Connection
+
+    return Connection(client_credentials(args), args.takeover, args.max_age_s, args.within_s, args.frames)
 
 
 def _jobs(args: argparse.Namespace, spec: RobotSpec, folder: Path) -> list[Job]:
@@ -179,46 +219,3 @@ def _progress(results: Iterator[tuple[Job, Episode]], total: int) -> Iterable[tu
             bar.set_postfix_str(f"{successes}/{done} succeeded", refresh=False)
             bar.update()
             yield job, episode
-
-
-def _policy_protocol(setup: Setup, opened: Opened) -> dict[str, Any]:
-    return {
-        "module": None if is_address(setup.policy) else setup.policy,
-        "options": dict(opened.policy_options),
-        "checkpoint_sha256": None if opened.checkpoint is None else checkpoint_sha256(opened.checkpoint),
-        "privileged": setup.policy == EXPERT,
-    }
-
-
-def _protocol(setup: Setup, spec: RobotSpec, policy: dict[str, Any], jobs: list[Job]) -> dict[str, Any]:
-    """Gather everything that decides the outcomes; addresses and workers do not, so they stay out."""
-    seeds = [job.seed for job in jobs]
-    return {
-        "robot": {
-            "module": None if is_address(setup.robot) else setup.robot,
-            "options": dict(setup.robot_options),
-            "spec": spec.to_dict(),
-        },
-        "policy": policy,
-        "tasks": list(dict.fromkeys(job.task for job in jobs)),
-        "seeds": {
-            "first": min(seeds),
-            "episodes": max(seeds) - min(seeds) + 1,
-            "rule": "episode i of a task: first + i",
-        },
-        "max_steps": setup.max_steps,
-        "instruction": setup.instruction,
-    }
-
-
-def _run_notes(args: argparse.Namespace, duration_s: float) -> dict[str, Any]:
-    return {
-        "robot": args.robot,
-        "policy": args.policy,
-        "checkpoint": None if args.checkpoint is None else str(args.checkpoint),
-        "over_grpc": args.remote or is_address(args.robot),
-        "workers": args.workers,
-        "cores": os.cpu_count(),
-        "duration_s": round(duration_s, 3),
-        "recording": str(RECORDING) if args.record else None,
-    }

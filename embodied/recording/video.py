@@ -73,7 +73,7 @@ class VideoRecorder:
         with self._stack:
             self._container.mux(self._stream.encode())
         if not self._steps:
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoRecorder:
         return self
