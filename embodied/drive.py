@@ -11,6 +11,7 @@ import numpy as np
 
 from embodied.errors import ProtocolError
 from embodied.safety import Servo, command, make_motion, measured_position
+from embodied.stages import MOTION, RENDER, WAIT
 from embodied.types import Action, Intervention, Observation, Step
 
 
@@ -136,9 +137,9 @@ class Drive:
             dropped=chunk.dropped,
             interventions=tuple(self._interventions),
             timing_ns={
-                "wait": begun_ns - chunk.asked_ns,
-                "motion": asked_for_ns - begun_ns,
-                "render": now_ns - asked_for_ns,
+                WAIT: begun_ns - chunk.asked_ns,
+                MOTION: asked_for_ns - begun_ns,
+                RENDER: now_ns - asked_for_ns,
             },
         )
         self._reward, self._interventions = 0.0, []

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embodied.errors import InvalidActionError, ProtocolError
 from embodied.motion import Motion, UnfitLimitsError
+from embodied.stages import MOTION, RENDER
 from embodied.types import (
     Action,
     Intervention,
@@ -94,6 +95,7 @@ class SafeRobot(Limited, Generic[B]):
     def __init__(self, body: B) -> None:
         """Put body under the limits of its spec; raise UnfitLimitsError where they cannot be kept."""
         self.body = body
+        self._servo = body if isinstance(body, Servo) else None  # to ask costs as much as to move
         self._motion = make_motion(body)
         self._running = False
         self._stopped = threading.Event()
@@ -136,8 +138,8 @@ class SafeRobot(Limited, Generic[B]):
             self._motion.hold()
             while self._motion.moving and not done:
                 done = self._carry_out(tally, frames=False)
-        if frames and not tally.shown and isinstance(self.body, Servo):  # it ended before its last action
-            tally.look(self.body.follow(np.empty((0, len(self.spec.action))), frames=True))
+        if frames and not tally.shown and self._servo:  # it ended before its last action
+            tally.look(self._servo.follow(np.empty((0, len(self.spec.action))), frames=True))
         self._running = not done
         return tally.step()
 
@@ -166,8 +168,8 @@ class SafeRobot(Limited, Generic[B]):
         """Run one control period; return whether the episode is over."""
         began_ns = time.monotonic_ns()
         setpoints = np.array([self._motion.tick() for _ in range(self._motion.ticks)])
-        if isinstance(self.body, Servo):
-            step = self.body.follow(setpoints, frames=frames)
+        if self._servo:
+            step = self._servo.follow(setpoints, frames=frames)
         else:
             step = self._plain.step(PoseAction(setpoints[-1].astype(np.float32)), frames=frames)
         tally.add(step, time.monotonic_ns() - began_ns)
@@ -239,19 +241,19 @@ class _Tally:
         self.interventions: tuple[Intervention, ...] = ()
         self.last: Step
         self._reward = 0.0
-        self._timing_ns = {"motion": 0, "render": 0}
+        self._timing_ns = {MOTION: 0, RENDER: 0}
 
     def add(self, step: Step, took_ns: int) -> None:
         """Add what came of some setpoints, which took took_ns, rendering included where any was done."""
-        rendered_ns = step.timing_ns.get("render", 0)
-        self._timing_ns["motion"] += max(0, took_ns - rendered_ns)
-        self._timing_ns["render"] += rendered_ns
+        rendered_ns = step.timing_ns.get(RENDER, 0)
+        self._timing_ns[MOTION] += max(0, took_ns - rendered_ns)
+        self._timing_ns[RENDER] += rendered_ns
         self._reward += step.reward
         self.last = step
 
     def look(self, step: Step) -> None:
         """Take the observation of step, which carried out nothing."""
-        self._timing_ns["render"] += step.timing_ns.get("render", 0)
+        self._timing_ns[RENDER] += step.timing_ns.get(RENDER, 0)
         self.last = replace(self.last, observation=step.observation)
 
     def step(self) -> Step:

@@ -1,6 +1,7 @@
 """The stages of a step, as Step.timing_ns names them: they do not overlap, and add up to what the step took."""
 
 QUEUE = "queue"  # from its arrival at the server until the robot's thread began with it
+WAIT = "wait"  # for the actions under way, where time is real
 MOTION = "motion"  # carrying out the actions
 RENDER = "render"  # drawing the frames, or reading the cameras
 ROBOT = "robot"  # of the robot's time, what the robot itself did not name

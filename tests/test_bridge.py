@@ -24,7 +24,7 @@ from embodied.errors import (
     ProtocolError,
     UnknownNameError,
 )
-from embodied.types import Action, PoseAction, Robot, SkillCall, Step, TextAction
+from embodied.types import Action, Observation, PoseAction, Robot, SkillCall, Step, TextAction
 from embodied.v1 import robot_pb2 as pb
 from tests.dummy_robot import DummyRobot
 from tests.remote import remote_robot
@@ -71,6 +71,11 @@ class BrokenRobot(DummyRobot):
 
     def step(self, *actions: Action, frames: bool = True) -> Step:
         raise ValueError("the gripper fell off")
+
+    def reset(self, seed: int, task: str) -> Observation:
+        if task == "reach":
+            sys.exit("as some vendors' libraries do")
+        return super().reset(seed, task)
 
 
 @pytest.fixture
@@ -172,6 +177,8 @@ def test_a_fault_of_the_robot_is_one_line_and_the_server_lives(caplog: pytest.Lo
         with pytest.raises(ProtocolError) as failure:
             robot.step(HOLD)
         assert str(failure.value) == "the far side failed with ValueError: the gripper fell off"
+        with pytest.raises(ProtocolError, match="SystemExit: as some vendors' libraries do"):
+            robot.reset(0, "reach")
         robot.reset(0, "wait")
     assert "the gripper fell off" in caplog.text and "Traceback" in caplog.text  # the operator of the robot sees it all
 

@@ -309,7 +309,7 @@ def test_in_simulated_time_a_silent_operator_goes_on_unless_another_came() -> No
     ):
         first.begin("anna")
         wait_until(lambda: status(server).stalls == 1)
-        assert robot.stops >= 1
+        assert robot.stops == 0  # nothing moved
         assert first.ask(step=hold()).step.executed == 1
         wait_until(lambda: status(server).stalls == 2)
         assert second.open("ben").HasField("opened")

@@ -182,7 +182,7 @@ class ControlSession:
                 reply = self._encode(request.sequence, seen)
             except EmbodiedError as error:
                 reply = self._refuse(request, error)
-            except Exception as error:  # the robot's own failure: the operator is told, the server lives
+            except (Exception, SystemExit) as error:  # the robot's own failure: the operator is told, the server lives
                 log.exception("%s failed", self._host.spec.name)
                 reply = self._refuse(request, error)
                 self._host.halt()
@@ -256,7 +256,7 @@ class ControlSession:
         reply = pb.ControlReply(sequence=sequence, server_ns=seen.server_ns, observation=encode_observation(seen.what))
         return self._codec.pack(reply, seen.what.frames)
 
-    def _refuse(self, request: pb.ControlRequest, error: Exception) -> bytes:
+    def _refuse(self, request: pb.ControlRequest, error: BaseException) -> bytes:
         self._host.lease.count_refused()
         return pb.ControlReply(sequence=request.sequence, error=encode_error(error)).SerializeToString()
 

@@ -30,7 +30,7 @@ _TYPES: dict[pb.ErrorCode, type[EmbodiedError]] = {
 _CODES = {kind: code for code, kind in _TYPES.items() if code != pb.ERROR_CODE_INTERNAL}
 
 
-def encode_error(error: Exception) -> pb.Error:
+def encode_error(error: BaseException) -> pb.Error:
     """Return the message of an error: its code and what it says, never a traceback."""
     for kind in type(error).__mro__:
         if kind in _CODES:

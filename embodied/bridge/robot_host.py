@@ -151,11 +151,12 @@ class RobotHost:
         return not self._closing and not session.over and self.lease.may_move(session)
 
     def _stalled(self, session: Session) -> None:
-        name, watchdog_s = self.status.holder, self.spec.watchdog_s
-        self.halt()
-        words = f"no sign of life from {name} for {watchdog_s:g} s; the robot has stopped"
+        words = f"no sign of life from {self.status.holder} for {self.spec.watchdog_s:g} s; the robot has stopped"
         log.warning("%s: %s", self.spec.name, words)
-        if self.spec.realtime:  # the world has gone on without it; what it would say next answers something old
+        # Simulated time stands still between steps, and an operator that was only slow finds nothing changed: what is
+        # under way is stopped as in vain. Where time is real what it would say next answers something old.
+        if self.spec.realtime:
+            self.halt()
             self.lease.release(session)
             session.end(grpc.StatusCode.ABORTED, words)
         self.audience.show(None)

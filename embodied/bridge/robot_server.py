@@ -112,7 +112,6 @@ class RobotService:
         self._host.release_emergency_stop(_name(request.client, context))
         return encode_status(self._host.status)
 
-    @_always_answered
     def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.RobotStatus:  # noqa: N802
         """Say who holds the robot, whether it is stopped, and what was counted."""
         return encode_status(self._host.status)
