@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from embodied.asynchronous import AsyncPolicy, Clock, RealClock, SimulatedClock
@@ -54,18 +54,13 @@ class DelayedPolicy:
         """Begin an episode; raise SpecMismatchError for a robot that cannot be held, or as the policy inside does."""
         require_holdable(spec, "a delayed policy")
         self._policy.reset(instruction, spec)
-        self._spec, self._held = spec, 0
+        self._spec = spec
         self._last: PoseAction | None = None
 
     def act(self, observation: Observation) -> Sequence[Action]:
-        """Return as many holds as the delay takes, then the chunk.
-
-        The time in which the robot held is not shown to the policy inside: nothing of its plan went by.
-        """
+        """Return as many holds as the delay takes, then the chunk."""
         hold = hold_measured(self._spec, observation) if self._last is None else hold_pose(self._spec, self._last)
-        held_ns = round(self._held * 1e9 / self._spec.control_hz)
-        chunk = self._policy.act(replace(observation, time_ns=observation.time_ns - held_ns))
-        self._held += self._delay_steps
+        chunk = self._policy.act(observation)
         self._last = next((a for a in reversed(chunk) if isinstance(a, PoseAction)), self._last)
         return [hold] * self._delay_steps + list(chunk)
 

@@ -54,6 +54,7 @@ class TokenPolicy:
         self._spec = plan.spec
         self._hold = HoldPolicy()
         self._chunks: list[tuple[int, NDArray[np.float32]]] = []  # (step it began at, (chunk, n)), oldest first
+        self._looked: tuple[int, int] | None = None  # when (ns) and at which step of its own plan it last did
 
     @property
     def spec(self) -> RobotSpec:
@@ -92,6 +93,7 @@ class TokenPolicy:
         ids = self._read(check_instruction(instruction))
         self._hold.reset(instruction, spec)
         self._instruction, self._spec, self._chunks, self.outside, self.labels = ids, spec, [], 0, {}
+        self._looked = None
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next horizon actions, or one text action."""
@@ -164,7 +166,7 @@ class TokenPolicy:
 
     def _blend(self, time_ns: int, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Average each step with what earlier chunks said of it (temporal ensembling, Zhao et al. 2023)."""
-        now = round(time_ns * 1e-9 * self._spec.control_hz)
+        now = self._step_at(time_ns)
         self._chunks = [(at, old) for at, old in self._chunks if at < now < at + len(old)] if self.ensemble else []
         total, weight = chunk.astype(np.float64), np.ones((len(chunk), 1))
         for age, (at, old) in enumerate(reversed(self._chunks), start=1):
@@ -173,6 +175,13 @@ class TokenPolicy:
             weight[: len(ahead)] += OLD_WEIGHT**age
         self._chunks.append((now, chunk))
         return (total / weight).astype(np.float32)
+
+    def _step_at(self, time_ns: int) -> int:
+        """Return how far the plan got: no further than what was handed out, for then the robot waits."""
+        last_ns, last = self._looked or (time_ns, 0)
+        passed = round((time_ns - last_ns) * 1e-9 * self._spec.control_hz)
+        self._looked = (time_ns, last + min(passed, self.horizon))
+        return self._looked[1]
 
 
 def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]) -> list[Sequence[Action]]:

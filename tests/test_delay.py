@@ -56,12 +56,6 @@ def test_in_mode_sync_the_robot_holds_for_the_delay_before_every_chunk():
     assert not np.array_equal(sent[2], sent[3])
 
 
-def test_the_policy_inside_is_not_shown_the_time_in_which_the_robot_held():
-    policy = WavePolicy(chunk=3)
-    run_episode(DummyRobot(), DelayedPolicy(policy, 2), task="wait", seed=4)
-    assert [observation.time_ns for observation in policy.asked] == [0, 300_000_000, 600_000_000, 900_000_000]
-
-
 def test_without_a_delay_sync_is_the_policy_itself():
     policy = WavePolicy()
     with executing(policy, Execution(), DummyRobot().spec) as executed:

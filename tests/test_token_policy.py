@@ -242,6 +242,19 @@ def test_a_chunk_that_is_over_has_no_say_and_an_episode_begins_afresh(checkpoint
     np.testing.assert_array_equal(*answers)
 
 
+def test_while_the_robot_waits_nothing_of_a_chunk_goes_by(checkpoint: Checkpoint) -> None:
+    def second_answer(time_ns: int) -> np.ndarray:
+        policy = TokenPolicy(checkpoint, horizon=2)
+        policy.reset(SAY, SPEC)
+        policy.act(random_observation(SPEC, 0, SAY))
+        return poses(policy.act(replace(random_observation(SPEC, 1, SAY), time_ns=time_ns)))
+
+    now_ns = random_observation(SPEC, 0, SAY).time_ns
+    soon, late, between = (second_answer(now_ns + ms * 1_000_000) for ms in (200, 3000, 100))
+    np.testing.assert_array_equal(soon, late)
+    assert np.abs(soon - between).max() > 1e-4
+
+
 def test_text_mode_says_a_skill_of_the_robot_that_it_is_given(checkpoint: Checkpoint) -> None:
     policy = TokenPolicy(checkpoint, mode="text")
     for skills in (SKILLS, ("Grüße", "Stay HERE <pose>")):
