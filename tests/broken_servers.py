@@ -169,6 +169,10 @@ def with_twins(answer: bytes) -> bytes:
     return reply.SerializeToString()
 
 
+def latched_still(answer: bytes) -> bytes:
+    return pb.RobotStatus(stopped=True).SerializeToString()
+
+
 def hangs(answer: bytes) -> bytes:
     time.sleep(2)
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from random import Random
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -11,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from embodied.bridge.conformance import describe
 from embodied.bridge.conformance.bench import Bench
 from embodied.bridge.conformance.reflection import differences
-from embodied.bridge.conformance.suite import CHECKS, check_robot, choose_checks, name_of
+from embodied.bridge.conformance.suite import CHECKS, GATES, check_robot, choose_checks, name_of
 from embodied.bridge.credentials import ServerCredentials
 from embodied.bridge.policy_server import serve_policy
 from embodied.bridge.robot_client import RemoteRobot
@@ -183,7 +184,7 @@ def test_a_broken_server_fails_where_it_is_broken_and_is_told_why(breakage):
         assert {name for name in found if name.startswith(f"{group}.")} == set(expected)
         for name, words in expected.items():
             assert words in found[name]
-        assert not failures(address, "afterwards.the_robot_is_left_free")
+        assert "afterwards.the_robot_is_left_free" not in failures(address, "afterwards")
 
 
 def test_the_wire_between_is_not_what_fails():
@@ -196,6 +197,24 @@ def test_a_server_that_keeps_the_lease_of_one_who_left_fails():
     with tampered(Tampering(lingers=True)) as address:
         found = failures(address, name, timeout_s=1.0)
     assert found == {name: "the stream was still open 1 s after its client had ended it"}
+
+
+def test_an_emergency_stop_that_cannot_be_released_fails():
+    with tampered(Tampering(answers={"ReleaseEmergencyStop": broken.latched_still})) as address:
+        found = failures(address, "stop.the_emergency_stop_latches")
+    (reason,) = found.values()
+    assert reason == "expected the emergency stop to be released; found that it is latched still"
+
+
+def test_answers_that_are_garbage_are_failures_and_no_traceback():
+    def garble(answer: bytes) -> bytes:
+        return answer[: random.randrange(len(answer) + 1)] + random.randbytes(random.randrange(4))
+
+    random = Random(1)
+    with tampered(Tampering(answers={"Control": garble, "Watch": garble})) as address:
+        checks = [check for check in CHECKS if check not in GATES]  # so that none is skipped for another
+        results = list(check_robot(address, checks=[describe.answers, *checks], timeout_s=1.0))
+    assert sum(r.verdict == "fail" for r in results) > 20
 
 
 def test_a_traceback_in_any_error_fails():
@@ -334,7 +353,14 @@ def test_credentials_that_do_not_match_the_servers_are_told(tmp_path, capfd):
 
 def test_a_check_by_name_brings_those_that_it_needs():
     names = [name_of(check) for check in choose_checks("stop.stop_needs_no_lease")]
-    assert names == ["describe.answers", "handshake.opens", "episode.begins", "stop.stop_needs_no_lease"]
+    assert names == [
+        "describe.answers",
+        "describe.ranges_are_finite",
+        "describe.limits_fit_the_action",
+        "handshake.opens",
+        "episode.begins",
+        "stop.stop_needs_no_lease",
+    ]
     with pytest.raises(UnknownNameError):
         choose_checks("stop.dance")
 

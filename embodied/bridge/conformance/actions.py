@@ -7,7 +7,7 @@ import numpy as np
 from embodied.bridge.arrays import encode_array
 from embodied.bridge.conformance.bench import Bench
 from embodied.bridge.conformance.moves import nudge, require_still
-from embodied.bridge.conformance.session import Session, Vector, observation_of, step_request, told
+from embodied.bridge.conformance.session import Session, Vector, state_of, step_request, told
 from embodied.bridge.conformance.verdict import NonconformityError, require
 from embodied.v1 import robot_pb2 as pb
 from embodied.v1 import types_pb2 as types
@@ -138,7 +138,7 @@ CHECKS = (
 def _step(session: Session, poses: Vector, what: str) -> pb.ControlReply:
     """Carry out poses and return the step; raise NonconformityError if its state is not finite."""
     reply = session.step(poses)
-    state = np.frombuffer(observation_of(reply).state.data, np.float32)
+    state = state_of(reply, session.spec)
     if not np.isfinite(state).all():
         raise NonconformityError(f"expected a finite state after {what}; found {state.tolist()}")
     return reply

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from embodied.bridge.address import PROTOCOL
-from embodied.bridge.conformance.client import Ending, Server, Stream
+from embodied.bridge.conformance.client import Ending, Server, Stream, decode
 from embodied.bridge.conformance.session import Session, told, wait_until
 from embodied.bridge.conformance.verdict import NonconformityError, NotApplicableError, require
 from embodied.errors import EmbodiedError
@@ -83,7 +83,7 @@ class Bench:
         if isinstance(arrived, bytes):
             raise NonconformityError(
                 "expected a second operator's stream to be ended with FAILED_PRECONDITION; found "
-                + told(pb.ControlReply.FromString(arrived))
+                + told(decode(pb.ControlReply, arrived))
             )
         if arrived is None:
             raise NonconformityError(f"a second operator got no answer within {self.server.timeout_s:g} s")
@@ -133,6 +133,7 @@ class Bench:
         released: pb.RobotStatus = self.server.ask(
             "ReleaseEmergencyStop", pb.ReleaseEmergencyStopRequest(client=self.me)
         )
+        require(not released.stopped, "the emergency stop to be released", "that it is latched still")
         self._pressed = False
         return released
 

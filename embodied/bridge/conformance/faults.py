@@ -11,7 +11,7 @@ import numpy as np
 from embodied.bridge.address import MAX_MESSAGE_BYTES
 from embodied.bridge.arrays import encode_array
 from embodied.bridge.conformance.bench import Bench
-from embodied.bridge.conformance.client import Ending
+from embodied.bridge.conformance.client import Ending, decode
 from embodied.bridge.conformance.describe import describe
 from embodied.bridge.conformance.moves import require_still
 from embodied.bridge.conformance.session import Session, step_request, told
@@ -74,7 +74,7 @@ def a_message_over_the_cap_is_refused(bench: Bench) -> None:
     session.send(bench.request(client="x" * (MAX_MESSAGE_BYTES + 1)))
     arrived = session.stream.receive(bench.server.timeout_s)
     if isinstance(arrived, bytes):
-        reply = pb.ControlReply.FromString(arrived)
+        reply = decode(pb.ControlReply, arrived)
         require(reply.WhichOneof("reply") == "error", "64 MiB in one message to be refused", told(reply))
     require(arrived is not None, "64 MiB in one message to be refused", "no answer")
     describe(bench)
@@ -104,7 +104,7 @@ def _bytes_are_refused(bench: Bench, make: Callable[[Session], bytes], what: str
         return f"the stream was ended with {arrived}; an error in reply would have kept the session"
     if not isinstance(arrived, bytes):
         raise NonconformityError(f"expected an error in answer to {what}; found {arrived or 'no answer'}")
-    reply = pb.ControlReply.FromString(arrived)
+    reply = decode(pb.ControlReply, arrived)
     session.stream.heard(reply.error.message)
     require(reply.WhichOneof("reply") == "error", f"an error in answer to {what}", told(reply))
     _goes_on(session)

@@ -82,7 +82,7 @@ def in_shared_memory_equal_raw_ones(bench: Bench) -> None:
         shared = pixels(session.reset(), bench.spec, memory)
         require(memory[:16] == offer.shared.nonce, "the nonce left as it was", "that it was written over")
         session.end()
-    unlike = [name for name in raw if not np.array_equal(raw[name], shared[name])]
+    unlike = [name for name in raw if name not in shared or not np.array_equal(raw[name], shared[name])]
     require(not unlike, "the same pixels as raw", f"others of {unlike}")
 
 
@@ -118,6 +118,7 @@ def pixels(
     sizes = {camera.name: (camera.height, camera.width, 3) for camera in spec.cameras}
     found = {}
     for frame in reply.frames:
+        require(frame.camera in sizes, f"frames of {sorted(sizes)} alone", repr(frame.camera))
         wanted = sizes[frame.camera]
         what = f"frame {frame.camera!r} to be uint8 {wanted}"
         if frame.HasField("raw"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from embodied.bridge.conformance.bench import MARGIN_S, Bench
-from embodied.bridge.conformance.client import Ending
+from embodied.bridge.conformance.client import Ending, decode
 from embodied.bridge.conformance.session import step_request, wait_until
 from embodied.bridge.conformance.verdict import NonconformityError, require
 from embodied.v1 import robot_pb2 as pb
@@ -38,11 +38,13 @@ def status_counts_what_was_refused(bench: Bench) -> None:
 
 
 def a_second_operator_is_refused(bench: Bench) -> None:
-    """A second operator is refused with FAILED_PRECONDITION and the holder's name, and the first goes on."""
+    """A second operator is refused with FAILED_PRECONDITION, the holder's name and since when; the first goes on."""
     first = bench.open("the first")
     refusal = bench.refused_open(bench.stream(bench.another()), bench.request("the second"))
     name = f"{bench.me} the first"
     require(name in refusal.details, f"the holder's name {name!r} in the refusal", repr(refusal.details))
+    since = any(c.isdigit() for c in refusal.details.replace(name, ""))
+    require(since, "since when the robot is held in the refusal", repr(refusal.details))
     first.refused(b"", types.ERROR_CODE_PROTOCOL, "a request of no bytes")  # it is still heard
     if bench.motion:
         first.reset()
@@ -118,4 +120,4 @@ CHECKS = (
 
 
 def _was_opened(reply: bytes | Ending | None) -> bool:
-    return isinstance(reply, bytes) and pb.ControlReply.FromString(reply).WhichOneof("reply") == "opened"
+    return isinstance(reply, bytes) and bool(decode(pb.ControlReply, reply).HasField("opened"))

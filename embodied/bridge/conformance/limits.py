@@ -91,7 +91,7 @@ def _require_no_further(
     most = _allowed(bench, index, kind) + STILL_SHARE * (field.high - field.low)
     for place, shown in followed(bench.spec):
         if shown.name == field.name:
-            moved = abs(float(state_of(reply)[place]) - float(session.start[place]))
+            moved = abs(float(state_of(reply, bench.spec)[place]) - float(session.start[place]))
             require(moved <= most, f"{field.name!r} to move by at most {most:.3g} where {what}", f"{moved:.3g}")
 
 

@@ -27,7 +27,7 @@ def nudge(session: Session) -> Vector:
 
 def require_still(session: Session, reply: pb.ControlReply, what: str) -> None:
     """Raise NonconformityError if any field that an action sets is away from where the latest reset was."""
-    state = state_of(reply)
+    state = state_of(reply, session.spec)
     for index, field in followed(session.spec):
         moved = abs(float(state[index]) - float(session.start[index]))
         allowed = STILL_SHARE * (field.high - field.low)

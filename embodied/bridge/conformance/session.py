@@ -75,7 +75,7 @@ class Session:
         """Begin an episode of the first task and return the reply."""
         reply = self.ask(pb.ControlRequest(reset=pb.Reset(seed=seed, task=self.spec.tasks[0])), "observation")
         self.last, self.done = reply, False
-        self.start = state_of(reply)
+        self.start = state_of(reply, self.spec)
         return reply
 
     def step(self, poses: Vector, *, frames: bool = False, answers_ns: int = 0, within_ns: int = 0) -> pb.ControlReply:
@@ -150,12 +150,14 @@ def observation_of(reply: pb.ControlReply) -> types.Observation:
     return reply.step.observation if reply.WhichOneof("reply") == "step" else reply.observation
 
 
-def state_of(reply: pb.ControlReply) -> Vector:
-    """Return the state (n,) of a reply; raise NonconformityError if it is no float32 (n,)."""
+def state_of(reply: pb.ControlReply, spec: types.RobotSpec) -> Vector:
+    """Return the state (n,) of a reply; raise NonconformityError if it is no float32 (n,) that fits the spec."""
     try:
-        return decode_vector(observation_of(reply).state, "state")
+        state = decode_vector(observation_of(reply).state, "state")
     except ProtocolError as error:
         raise NonconformityError(str(error)) from error
+    require(len(state) == len(spec.state), f"a state of {len(spec.state)} numbers", len(state))
+    return state
 
 
 def bounds(spec: types.RobotSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -50,6 +50,8 @@ CHECKS: tuple[Check, ...] = tuple(check for group in GROUPS for check in group.C
 # Where one of these fails there is nothing to say about those after it.
 GATES: dict[Check, str] = {
     describe.answers: "the server does not say what robot it has",
+    describe.ranges_are_finite: "the robot's ranges are none",
+    describe.limits_fit_the_action: "the robot's limits are none",
     handshake.opens: "no session can be opened",
     episode.begins: "no episode can be begun",
 }
