@@ -1,6 +1,7 @@
 """A report's numbers are right, and two reports compare only where they share their seeds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,35 @@ def test_latencies_are_of_the_unobserved_episodes_and_steps_are_counted_singly()
     assert made["latency_ms"]["act"] == {"p50": 2.0, "p95": 2.0, "p99": 2.0}
     assert made["latency_ms"]["step"]["p50"] == 2.0 and made["latency_ms"]["reset"]["p99"] == 5.0
     assert made["control"]["rate_hz"] == pytest.approx(400.0) and made["control"]["cycles"] == 2
+
+
+def test_every_stage_is_of_a_whole_cycle_under_its_owners_name():
+    cycles = [Cycle(9, 9, 2, 0, {"work": 3_000_000}, {"motion": 8_000_000, "wire": ms * 1_000_000}) for ms in (1, 2, 3)]
+    made = build_report(PROTOCOL, [replace(episode("reach", 1, True), cycles=tuple(cycles))], {})
+    latency = made["latency_ms"]
+    assert list(latency) == ["act", "step", "reset", "policy.work", "robot.motion", "robot.wire"]
+    assert latency["robot.wire"]["p50"] == 2.0 and latency["robot.motion"]["p99"] == 8.0
+    assert "| robot.wire   | 2.00   |" in summarise(made)
+
+
+def test_actions_are_counted_by_what_became_of_them():
+    late = Intervention("late", "pan", 0.1, 0.2)
+    dropping = replace(
+        episode("reach", 1, False),
+        cycles=(Cycle(1, 1, 0, 3), Cycle(1, 1, 8, 1)),
+        interventions=(late, late),
+        policy_counts={"chunks": 5, "stale_chunks": 2},
+    )
+    made = build_report(PROTOCOL, [dropping, episode("reach", 2, True)], {})
+    assert made["actions"] == {"executed": 16, "dropped": 4, "late": 2, "chunks": 5, "stale_chunks": 2}
+    assert made["latency_ms"]["step"]["p99"] < 3  # a cycle without a step has no time a step
+    assert "4 dropped, 2 late, 5 chunks, 2 stale_chunks" in summarise(made)
+
+
+def test_an_episode_of_nothing_but_late_actions_can_be_reported():
+    made = build_report(PROTOCOL, [replace(episode("reach", 1, False), steps=0, cycles=(Cycle(1, 1, 0, 3),))], {})
+    assert "step" not in made["latency_ms"] and made["control"]["rate_hz"] == 0.0
+    assert summarise(made)
 
 
 def test_a_cycle_longer_than_its_control_periods_is_over_budget():

@@ -114,7 +114,8 @@ def _write_delays(folder: Path, reports: list[Report]) -> None:
         own = folder / DELAYS / f"{execution['mode']}_{execution['delay_ms']}ms"
         own.mkdir(parents=True)
         _write_report(own, report, summarise(report))
-    plot_delays(folder / "delay.png", [delay_entry(report) for report in reports])
+    control_hz = reports[0]["protocol"]["robot"]["spec"]["control_hz"]
+    plot_delays(folder / "delay.png", [delay_entry(report) for report in reports], control_hz)
 
 
 def _write_report(folder: Path, report: Report, summary: str) -> None:
