@@ -141,6 +141,6 @@ def _send(bench: Bench, session: Session, values: Vector) -> pb.ControlReply:
 
 def _told_of(bench: Bench, tested: list[int]) -> str:
     if not tested:
-        raise NotApplicableError("a real robot is not sent further than 5 % of a range, and no limit bounds the way")
+        raise NotApplicableError("no limit keeps a field to 5 % of its range a period; a real robot is sent no further")
     left = [f.name for index, f in enumerate(bench.spec.action) if index not in tested]
     return f"not tried, since it could not be done gently or within range: {left}" if left else ""
