@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 UNBOUNDED = 1e30  # finite, so that zero times it is zero
 REACHED = 1e-6  # share of a field's range within which a setpoint counts as where it was told to be
-ROUNDING = 1e-12  # share of a field's range that adding up leaves
+ROUNDING = 1e-6  # share of that which adding up leaves
 HALVINGS = 6  # of a move that would leave the workspace, until braking is all that is left
 
 
@@ -44,17 +44,23 @@ class Motion:
         ticks = round(1 / (spec.control_hz * tick_s))
         if ticks < 1 or abs(ticks * spec.control_hz * tick_s - 1) > 1e-6:
             raise UnfitLimitsError(f"{spec.name}: 1/{spec.control_hz:g} s is no whole number of ticks of {tick_s:g} s")
-        self._spec, self._tick_s, self._ticks = spec, tick_s, ticks
+        self._spec, self._ticks = spec, ticks
         self._workspace = _workspace(spec, tool_position)
         self._low = np.array([f.low for f in spec.action])
         self._high = np.array([f.high for f in spec.action])
         # Commands are float32: one that names a bound may have been rounded beyond it, which is no one's mistake.
         self._least = np.minimum(self._low, self._low.astype(np.float32))
         self._most = np.maximum(self._high, self._high.astype(np.float32))
+        self._reached = REACHED * (self._high - self._low)
         self._delta = np.array([f.mode == "delta" for f in spec.action])
+        self._deltas = bool(self._delta.any())
         self._none = np.clip(np.zeros(len(spec.action)), self._low, self._high)
-        self._top = np.where(self._delta, 0.0, spec.limits.velocity or UNBOUNDED)  # per s
-        self._gain = np.where(self._delta, UNBOUNDED, spec.limits.acceleration or UNBOUNDED) * tick_s  # of that, a tick
+        # Here a velocity is what is covered in a tick, and an acceleration what is gained of that in a tick.
+        self._top = np.where(self._delta, 0.0, spec.limits.velocity or UNBOUNDED) * tick_s
+        self._gain = np.where(self._delta, UNBOUNDED, spec.limits.acceleration or UNBOUNDED) * tick_s**2
+        self._one_tick = np.minimum(self._gain, self._top)  # slow enough to begin and to end in a tick
+        self._shares = np.arange(1, ticks + 1)[:, None] / ticks
+        self._left = np.arange(ticks, 0, -1)[:, None]
         self._interventions: list[Intervention] = []
         self.begin(None)
 
@@ -103,19 +109,18 @@ class Motion:
         if not self._known:
             self._appear(aim)
         self._lay_line(aim)
-        return self._report("position", (wanted < self._least) | (wanted > self._most), wanted, aim)
+        outside = (wanted < self._least) | (wanted > self._most)
+        return self._report("position", outside, wanted, aim) if outside.any() else ()
 
     def tick(self) -> Array:
         """Return the next setpoint (n,): on the way to the command, or, its period over, braking and then at rest."""
         if self._tick == self._ticks:
             self._stop_gently()
         else:
-            line = self._line[self._tick]
+            self._move(self._way if self._straight else self._towards(self._tick))
             self._tick += 1
-            velocity = self._way if self._straight else self._towards(line)
-            self._move(velocity, line)
             if self._tick == self._ticks and not self._straight:
-                self._account()
+                self._arrive()
         return self._at.copy()
 
     def hold(self) -> None:
@@ -136,109 +141,123 @@ class Motion:
 
     def _lay_line(self, aim: Array) -> None:
         """Plan the straight line to aim, and find out whether all of it may be followed as it stands."""
-        period_s = self._ticks * self._tick_s
-        share = np.arange(1, self._ticks + 1)[:, None] / self._ticks
-        self._line = self._at + (aim - self._at) * share
+        ahead = aim - self._at
+        self._line = self._at + ahead * self._shares
         self._line[-1] = aim
-        self._line[:, self._delta] = aim[self._delta]
-        self._way = np.where(self._delta, 0.0, (aim - self._at) / period_s)  # velocity along the line
-        pace, before = np.where(self._delta, 0.0, (aim - self._aim) / period_s), self._pace
-        onward = _lesser(_lesser(pace, before), self._way)
-        # What one tick can stop may go on to the end; what is too fast to be followed at all has an end to come to.
-        self._onward = np.where(np.abs(self._way) <= self._gain, self._way, onward)
-        self._onward[np.abs(self._way) > self._top] = 0.0
-        before_last = aim - self._way * self._tick_s
-        room = _stoppable(np.stack([self._high - before_last, self._low - before_last]) / self._tick_s, self._gain)
-        self._straight = bool(
-            np.all(
-                (np.abs(self._way - self._velocity) <= self._gain)
-                & (self._onward == self._way)
-                & (self._way <= room[0])
-                & (self._way >= room[1])
-            )
-        )
-        self._aim, self._pace, self._tick, self._kept_in = aim, pace, 0, False
+        self._way = ahead / self._ticks  # velocity along the line
+        if self._deltas:
+            self._line[:, self._delta] = aim[self._delta]
+            self._way[self._delta] = 0.0
+        before, self._pace = self._pace, (aim - self._aim) / self._ticks
+        self._aim, self._tick, self._kept_in = aim, 0, False
+        begins = np.abs(self._way - self._velocity) <= self._gain
+        ends = np.abs(self._way) <= self._one_tick
+        self._straight = bool((begins & ends).all()) or self._go_on(before, begins, ends)
 
-    def _towards(self, line: Array) -> Array:
-        """Return the velocity (n,) of the next tick: onto the line, braking for its end and for the end of the range.
+    def _go_on(self, before: Array, begins: NDArray[np.bool_], ends: NDArray[np.bool_]) -> bool:
+        """Plan a way that is not straight, or too fast to end in a tick; return whether it is straight all the same.
 
-        line (n,) is where the straight line is at the tick's end.
+        It is to go on as this command and the one before do, at the slower of the two; what is too fast to be followed
+        has an end to come to.
         """
-        left = self._ticks - self._tick + 1
-        gaps = np.stack([line - self._at, self._aim - self._at, self._high - self._at, self._low - self._at])
-        gaps /= self._tick_s
-        gaps[0] -= self._way
-        gaps[1] -= left * self._onward
-        to_line, to_end, up, down = _stoppable(gaps, self._gain)
-        to_line += self._way
-        to_end += self._onward
-        velocity = np.where(self._way >= 0, np.minimum(to_line, to_end), np.maximum(to_line, to_end))
-        return self._bounded(velocity, up, down)
+        onward = _lesser(_lesser(self._pace, before), self._way)
+        onward[np.abs(self._way) > self._top] = 0.0
+        onward = np.where(ends, self._way, onward)
+        self._set_marks(onward)
+        if not (begins & (onward == self._way)).all():
+            return False
+        up, down = _stoppable(self._marks[-1, 2:] - self._line[-1] + self._way, self._gain)
+        return bool(((self._way <= up) & (self._way >= down)).all())
+
+    def _set_marks(self, onward: Array) -> None:
+        """Lay out what may not be passed, a tick each: the line, where it goes on from its end, and the range."""
+        self._marks = np.empty((self._ticks, 4, len(onward)))
+        self._marks[:, 0] = self._line - self._way
+        self._marks[:, 1] = self._aim - self._left * onward
+        self._marks[:, 2] = self._high
+        self._marks[:, 3] = self._low
+        self._along = np.stack([self._way, onward])
+        self._forward = self._way >= 0
+
+    def _towards(self, tick: int) -> Array:
+        """Return the velocity (n,) of a tick: onto the line, braking for its end and for the end of the range."""
+        most = _stoppable(self._marks[tick] - self._at, self._gain)
+        to_line, to_end = most[:2] + self._along
+        velocity = np.where(self._forward, np.minimum(to_line, to_end), np.maximum(to_line, to_end))
+        return self._bounded(velocity, most[2], most[3])
 
     def _bounded(self, velocity: Array, up: Array, down: Array) -> Array:
         """Return velocity (n,) within down and up, which leave room to brake in the range, and within the limits."""
-        velocity = np.minimum(np.maximum(velocity, np.maximum(down, -self._top)), np.minimum(up, self._top))
-        gained: Array = np.minimum(np.maximum(velocity, self._velocity - self._gain), self._velocity + self._gain)
-        return gained
+        least = np.maximum(np.maximum(down, -self._top), self._velocity - self._gain)
+        most = np.minimum(np.minimum(up, self._top), self._velocity + self._gain)
+        bounded: Array = np.minimum(np.maximum(velocity, least), most)
+        return bounded
 
     def _stop_gently(self) -> None:
-        self._velocity = self._braked(self._velocity)
-        self._at = self._place(self._velocity, self._at)
-        self._at[self._delta] = self._none[self._delta]
+        if self._velocity.any():
+            self._velocity = self._braked(self._velocity)
+            self._at = self._place(self._velocity)
+        if self._deltas:
+            self._at = np.where(self._delta, self._none, self._at)
         self._aim, self._pace = self._at, np.zeros_like(self._at)
 
-    def _move(self, velocity: Array, line: Array) -> None:
+    def _move(self, velocity: Array) -> None:
         """Go on at velocity (n,), or at as much of it as keeps the tool in the workspace."""
-        at = line if self._straight else self._place(velocity, line)
+        at = self._line[self._tick] if self._straight else self._place(velocity)
         if self._workspace and not self._workspace.admits(self._braking(at, velocity)):
-            at, velocity = self._kept_inside(self._workspace, velocity, line)
+            at, velocity = self._kept_inside(self._workspace, velocity)
+        if self._deltas:
+            at = np.where(self._delta, self._aim, at)
         self._at, self._velocity = at, velocity
 
-    def _kept_inside(self, workspace: Workspace, velocity: Array, line: Array) -> tuple[Array, Array]:
+    def _kept_inside(self, workspace: Workspace, velocity: Array) -> tuple[Array, Array]:
         """Return the setpoint and velocity of the next tick where velocity leads out: along the box's faces, slower."""
         braked, refused = self._braked(self._velocity), workspace.refused
-        inward = np.where(self._delta, 0.0, workspace.inward(self._at + velocity * self._tick_s)) / self._tick_s
-        up, down = _stoppable(np.stack([self._high - self._at, self._low - self._at]) / self._tick_s, self._gain)
+        inward = np.where(self._delta, 0.0, workspace.inward(self._at + velocity))
+        up, down = _stoppable(np.stack([self._high - self._at, self._low - self._at]), self._gain)
         velocity = self._bounded(velocity + inward, up, down)
         for halvings in range(HALVINGS):
             slower = braked + (velocity - braked) / 2**halvings
-            if workspace.admits(self._braking(at := self._place(slower, line), slower)):
+            if workspace.admits(self._braking(at := self._place(slower), slower)):
                 break
         else:
-            at, slower = self._place(braked, line), braked  # the way on which the last tick found that it can stop
+            at, slower = self._place(braked), braked  # the way on which the last tick found that it can stop
         if not self._kept_in:
             self._interventions += workspace.report(refused, at)
+        if self._straight:
+            self._set_marks(self._way)
         self._kept_in, self._straight = True, False
         return at, slower
 
-    def _place(self, velocity: Array, line: Array) -> Array:
-        at = np.minimum(np.maximum(self._at + velocity * self._tick_s, self._low), self._high)
-        near = np.abs(at - line) <= ROUNDING * (self._high - self._low)
-        return np.where(near | self._delta, line, at)
+    def _place(self, velocity: Array) -> Array:
+        """Return where a tick at velocity (n,) leads; adding up may leave the range by a rounding error."""
+        return np.asarray(np.minimum(np.maximum(self._at + velocity, self._low), self._high))
 
     def _braking(self, at: Array, velocity: Array) -> Iterator[Array]:
         """Yield at (n,) and the setpoints after it if the robot brakes from there on."""
         yield at
         while (velocity := self._braked(velocity)).any():
-            at = at + velocity * self._tick_s
+            at = at + velocity
             yield at
 
     def _braked(self, velocity: Array) -> Array:
         return np.asarray(np.minimum(np.maximum(0.0, velocity - self._gain), velocity + self._gain))
 
-    def _account(self) -> None:
-        """Report where a command has been missed at its period's end; where the workspace kept it in, that says it all.
+    def _arrive(self) -> None:
+        """End a period that was not straight: report where its command has been missed, and why.
 
         It is not missed where all that is left is to brake for it: where the next tick may be no faster than this one.
+        Where the workspace kept the tool in, that has been said already.
         """
         gap = self._aim - self._at
-        next_most = np.abs(_stoppable(gap / self._tick_s, self._gain))
-        coming = self._velocity * np.sign(gap) >= next_most * (1 - REACHED)
-        missed = (np.abs(gap) > REACHED * (self._high - self._low)) & ~coming
-        if missed.any() and not self._kept_in:
-            too_fast = np.abs(self._way) > self._top * (1 + REACHED)
-            self._interventions += self._report("velocity", missed & too_fast, self._aim, self._at)
-            self._interventions += self._report("acceleration", missed & ~too_fast, self._aim, self._at)
+        missed = np.abs(gap) > self._reached
+        self._at = np.where(np.abs(gap) <= ROUNDING * self._reached, self._aim, self._at)
+        if self._kept_in or not missed.any():
+            return
+        missed &= self._velocity * np.sign(gap) < np.abs(_stoppable(gap, self._gain)) * (1 - REACHED)
+        too_fast = np.abs(self._way) > self._top * (1 + REACHED)
+        self._interventions += self._report("velocity", missed & too_fast, self._aim, self._at)
+        self._interventions += self._report("acceleration", missed & ~too_fast, self._aim, self._at)
 
     def _report(
         self, kind: str, changed: NDArray[np.bool_], requested: Array, applied: Array
@@ -260,13 +279,13 @@ def _workspace(spec: RobotSpec, tool_position: ToolPosition | None) -> Workspace
 def _stoppable(gap: Array, gain: Array) -> Array:
     """Return the velocity of a tick after which braking by gain a tick ends at the gap's far end or before.
 
-    gap (..., n) is signed and divided by the tick, so in units of velocity, as gain (n,) is. With m more ticks of
-    braking after this one a velocity u covers (m + 1) u - gain m (m + 1) / 2; m is the most for which that is no more
-    than the gap at u = m gain.
+    gap (..., n) is signed, gain (n,) what braking takes off in a tick. With m more ticks of braking after this one a
+    velocity u covers (m + 1) u - gain m (m + 1) / 2; m is the most for which that is no more than the gap at
+    u = m gain.
     """
     distance = np.abs(gap)
-    more = np.floor((np.sqrt(1 + 8 * distance / gain) - 1) / 2)
-    return np.asarray(np.copysign(distance / (more + 1) + gain * more / 2, gap))
+    more = np.floor(np.sqrt(distance * (2 / gain) + 0.25) - 0.5)
+    return np.asarray(np.copysign(distance / (more + 1) + more * (gain / 2), gap))
 
 
 def _lesser(one: Array, other: Array) -> Array:

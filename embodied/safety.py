@@ -95,7 +95,7 @@ class SafeRobot(Limited, Generic[B]):
     def __init__(self, body: B) -> None:
         """Put body under the limits of its spec; raise UnfitLimitsError where they cannot be kept."""
         self.body = body
-        self._servo = body if isinstance(body, Servo) else None  # to ask costs as much as to move
+        self._servo: Servo | None = body if isinstance(body, Servo) else None  # to ask costs as much as to move
         self._motion = make_motion(body)
         self._running = False
         self._stopped = threading.Event()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embodied.types import Box, Intervention
 
 Array = NDArray[np.float64]
+Point = tuple[float, float, float]
 ToolPosition = Callable[[Array], Array]  # (n,) in the order of spec.action to (3,), m in the robot's base frame
 
 NEWTON_STEPS = 3
@@ -23,23 +24,26 @@ class Workspace:
 
     def __init__(self, box: Box, tool_position: ToolPosition) -> None:
         self._box, self._tool_position = box, tool_position
-        self._low, self._high = list(box.low), list(box.high)
-        self.refused: list[float] = []  # where the tool would have been, x y z, on the last way not admitted
+        self._low, self._high = box.low, box.high
+        self.refused: Point = box.low  # where the tool would have been, x y z, on the last way not admitted
 
     def begin(self, at: Array) -> None:
         """Start from the pose at (n,), wherever it is."""
         self._low, self._high = self._hull([self._tool(at)])
+        self._outside = (self._low, self._high) != (self._box.low, self._box.high)
 
     def admits(self, way: Iterable[Array]) -> bool:
         """Say whether the tool may go along way, poses (n,); once it may, it may go no further outside than that."""
+        (x0, y0, z0), (x1, y1, z1) = self._low, self._high
         tools = []
         for pose in way:
-            tool = self._tool(pose)
-            if any(not low <= x <= high for low, x, high in zip(self._low, tool, self._high, strict=True)):
+            x, y, z = tool = self._tool(pose)
+            if not (x0 <= x <= x1 and y0 <= y <= y1 and z0 <= z <= z1):
                 self.refused = tool
                 return False
             tools.append(tool)
-        self._low, self._high = self._hull(tools)
+        if self._outside:
+            self._low, self._high = self._hull(tools)
         return True
 
     def inward(self, pose: Array) -> Array:
@@ -54,17 +58,18 @@ class Workspace:
             change += np.linalg.pinv(slopes[:, out].T) @ back[out]
         return change
 
-    def report(self, refused: list[float], at: Array) -> list[Intervention]:
+    def report(self, refused: Point, at: Array) -> list[Intervention]:
         """Return an intervention for each axis by which a refused tool would have left; at (n,) is what came of it."""
         axes = zip(AXES, self._low, refused, self._high, self._tool(at), strict=True)
         return [Intervention("workspace", axis, x, now) for axis, low, x, high, now in axes if not low <= x <= high]
 
-    def _tool(self, pose: Array) -> list[float]:
+    def _tool(self, pose: Array) -> Point:
         x, y, z = self._tool_position(pose).tolist()  # plain floats: three comparisons are quicker than three arrays
-        return [x, y, z]
+        return x, y, z
 
-    def _hull(self, tools: list[list[float]]) -> tuple[list[float], list[float]]:
-        return (
-            [min(ends) for ends in zip(self._box.low, *tools, strict=True)],
-            [max(ends) for ends in zip(self._box.high, *tools, strict=True)],
+    def _hull(self, tools: list[Point]) -> tuple[Point, Point]:
+        (x0, y0, z0), (x1, y1, z1) = (
+            [end(ends) for ends in zip(bound, *tools, strict=True)]
+            for end, bound in ((min, self._box.low), (max, self._box.high))
         )
+        return (x0, y0, z0), (x1, y1, z1)

@@ -61,7 +61,8 @@ class ArmKinematics:
     def __init__(self, arm_xml: Path = ARM_XML) -> None:
         model = mujoco.MjModel.from_xml_path(str(arm_xml))
         self._plain_model, self._plain = model, mujoco.MjData(model)
-        self._tip = model.site("gripperframe").id
+        self._plain_joints: Array = self._plain.qpos[:5]  # views: to find them anew takes longer than the kinematics
+        self._plain_tip: Array = self._plain.site_xpos[model.site("gripperframe").id]
         self._configuration = mink.Configuration(model)
         self._limits = [mink.ConfigurationLimit(model, gain=1.0)]
         self._task = mink.FrameTask("gripperframe", "site", 1.0, ORIENTATION_COST)
@@ -80,9 +81,9 @@ class ArmKinematics:
 
     def tip(self, joints_rad: Array) -> Array:
         """Return the site gripperframe (3,), m, at joints_rad (5,): all of pose that a safety layer needs, quicker."""
-        self._plain.qpos[:5] = joints_rad
+        self._plain_joints[:] = joints_rad
         mujoco.mj_kinematics(self._plain_model, self._plain)
-        return np.array(self._plain.site_xpos[self._tip])
+        return self._plain_tip.copy()
 
     def pose(self, joints_rad: Array) -> ToolPose:
         """Return the tool pose at joints_rad (5,)."""

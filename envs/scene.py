@@ -68,15 +68,15 @@ class Scene:
             self.place(item.name, np.array([*item.xy_m, height]), item.yaw_rad)
         for _ in range(round(CONTROL_PERIOD_S / TICK_S)):
             self.advance(arm_rad)
+        self.refresh()
         self.data.time = 0.0
 
     def advance(self, target_rad: Array) -> None:
-        """Run one tick, the joint targets moving linearly to target_rad (6,)."""
+        """Run one tick, the joint targets moving linearly to target_rad (6,); call refresh before looking."""
         start = self.data.ctrl[self._actuators]
         for i in range(1, self._substeps + 1):
             self.data.ctrl[self._actuators] = start + (target_rad - start) * (i / self._substeps)
             mujoco.mj_step(self.model, self.data)
-        self.refresh()
 
     def refresh(self) -> None:
         """Bring positions up to date with qpos, leaving everything the next step depends on as it is."""

@@ -134,9 +134,11 @@ class SO101:
             self.scene.advance(setpoint)
             self._ticks += 1
             if self._ticks % TICKS_A_STEP == 0:
+                self.scene.refresh()
                 self._judge()
             if self._done:
                 break
+        self.scene.refresh()
         observation, timing_ns = self._observe(frames=frames)
         return Step(
             observation=observation,

@@ -58,7 +58,7 @@ def outside(tools: Array, box: Box) -> Array:
     return np.maximum(np.maximum(np.array(box.low) - tools, tools - np.array(box.high)), 0.0)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(starts, commands, st.sampled_from([BOUND, QUICK, FREE]), st.sampled_from([0.1, 0.02, 0.01]))
 def test_whatever_is_commanded_every_setpoint_keeps_the_limits(start, asked, spec, tick_s) -> None:
     motion = moving(spec, np.array(start), tick_s)
@@ -79,6 +79,7 @@ def test_whatever_is_commanded_every_setpoint_keeps_the_limits(start, asked, spe
         assert (away <= away[0] + slack).all(), "the tool went out, or further out than it began"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1.09, 1.29), st.floats(0.11, 0.69)), max_size=10))
 def test_without_limits_a_period_is_the_straight_line(asked) -> None:
     motion, start = moving(FREE), START
@@ -90,6 +91,7 @@ def test_without_limits_a_period_is_the_straight_line(asked) -> None:
     assert motion.take_interventions() == ()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-0.02, 0.02), st.floats(-0.01, 0.01)), min_size=1, max_size=8))
 def test_a_slow_command_is_reached_exactly_when_its_period_ends(moves) -> None:
     motion, aim = moving(BOUND, np.array([0.3, 0.4])), np.array([0.3, 0.4])
@@ -159,6 +161,7 @@ def test_a_number_that_is_not_finite_holds_all_of_the_command(bad: float, index:
     np.testing.assert_array_equal([motion.tick() for _ in range(5)], np.tile(START, (5, 1)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1.1, 1.3), st.floats(0.1, 0.7)), min_size=1, max_size=6), st.integers(0, 5))
 def test_a_hold_brakes_and_then_stays_to_the_last_bit(asked, ticks: int) -> None:
     motion = moving(BOUND, np.array([0.3, 0.4]))
