@@ -27,6 +27,7 @@ M = TypeVar("M", bound=Callable[..., object])
 MAX_STREAMS = 16  # control streams at once: one that holds the robot, the others being refused
 SPARE_THREADS = 8  # answer what is over at once: Describe, and the refusals of streams too many
 STOP_THREADS = 4
+MAX_REQUEST_BYTES = 4 * 1024 * 1024  # of 1024 actions; requests that wait for their turn must not fill the memory
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,11 @@ def serve_robot(
     only once the address is ours, and what make_robot raises comes through.
     """
     server = RobotServer(
-        address, threads=MAX_STREAMS + MAX_WATCHERS + SPARE_THREADS, insecure=insecure, credentials=credentials
+        address,
+        threads=MAX_STREAMS + MAX_WATCHERS + SPARE_THREADS,
+        insecure=insecure,
+        credentials=credentials,
+        largest_request=MAX_REQUEST_BYTES,
     )
     try:
         host = RobotHost(make_robot)

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from embodied.bridge.address import GRPC_OPTIONS, Address
+from embodied.bridge.address import GRPC_OPTIONS, MAX_MESSAGE_BYTES, Address
 from embodied.bridge.admission import Admission, CountingPool
 from embodied.bridge.credentials import OPEN_SERVER, ServerCredentials
 from embodied.bridge.introspection import Introspection
@@ -31,9 +31,15 @@ class BridgeServer:
     """A server at an address; a context manager that stops it."""
 
     def __init__(
-        self, address: str, *, threads: int, insecure: bool = False, credentials: ServerCredentials = OPEN_SERVER
+        self,
+        address: str,
+        *,
+        threads: int,
+        insecure: bool = False,
+        credentials: ServerCredentials = OPEN_SERVER,
+        largest_request: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        """Bind to address.
+        """Bind to address; largest_request is in bytes, and one that is larger ends its call.
 
         Raise EmbodiedError if it is taken, CredentialsError if the credentials cannot be used, or if other machines
         could reach the address and the credentials would let anyone in, unless that is meant: insecure.
@@ -43,7 +49,8 @@ class BridgeServer:
         tls, token = credentials.load(), credentials.load_token()
         wanted.require_free()
         pool = CountingPool(threads, "bridge")
-        self._grpc = grpc.server(pool, interceptors=[Admission(token, pool)], options=SERVER_OPTIONS)
+        options = [*SERVER_OPTIONS, ("grpc.max_receive_message_length", largest_request)]
+        self._grpc = grpc.server(pool, interceptors=[Admission(token, pool)], options=options)
         try:
             with _files_of_ours_alone():
                 port = self._listen(wanted, tls)
