@@ -21,6 +21,8 @@ EVERY_KIND = [
     errors.InvalidActionError("wrong length"),
     errors.InvalidInstructionError("empty"),
     errors.ProtocolError("step before reset"),
+    errors.EmergencyStopError("pressed by anna"),
+    errors.LateError("came 0.3 s after its deadline"),
 ]
 
 
