@@ -14,6 +14,8 @@ from typing import Protocol, Self, cast, runtime_checkable
 from embodied.errors import EmbodiedError, LateError, ProtocolError
 from embodied.types import Action, Observation, Policy, RobotSpec
 
+PATIENCE = 0.15  # of what a forward pass takes, for others to join the next
+
 log = logging.getLogger(__name__)
 
 
@@ -154,26 +156,39 @@ class Table:
         turn.ticket.refuse(LateError(f"the observation was dropped: {why}"))
 
     def _run(self) -> None:
-        while turns := self._take():
+        answered, patience_ns = 0, 0.0
+        while turns := self._take(answered, patience_ns):
+            started_ns = time.monotonic_ns()
             self._answer(turns)
+            answered, patience_ns = len(turns), PATIENCE * (time.monotonic_ns() - started_ns)
             with self._news:
                 self._acting -= {id(turn.seat.policy) for turn in turns}
                 self._idle += 1
 
-    def _take(self) -> list[Turn]:
-        """Wait for turns that one forward pass can answer; none once closed."""
+    def _take(self, hoped: int, patience_ns: float) -> list[Turn]:
+        """Wait for turns that one forward pass can answer; none once closed.
+
+        Sessions that were answered together soon ask again, one after another: for as many as hoped the first of them
+        waits a little, since a pass of its own would keep the others waiting for longer.
+        """
         with self._news:
-            while not (self._closed or (ready := self._ready())):
-                self._news.wait()
-            if self._closed:
-                return []
-            taken = ready[: math.ceil(len(ready) / self._idle)]
-            self._waiting = [turn for turn in self._waiting if turn not in taken]
-            self._acting |= {id(turn.seat.policy) for turn in taken}
-            self._idle -= 1
-            if len(taken) < len(ready):
-                self._news.notify()  # the rest is for another lane
-            return taken
+            patient_ns = time.monotonic_ns() + patience_ns
+            while not self._closed:
+                share = self._share()
+                left_s = (patient_ns - time.monotonic_ns()) / 1e9
+                if len(share) >= max(hoped, 1) or (share and (left_s <= 0 or not share[0].observes)):
+                    self._waiting = [turn for turn in self._waiting if turn not in share]
+                    self._acting |= {id(turn.seat.policy) for turn in share}
+                    self._idle -= 1
+                    self._news.notify()  # of what is left, for another lane
+                    return share
+                self._news.wait(left_s if share else None)
+            return []
+
+    def _share(self) -> list[Turn]:
+        """Return this lane's share of what can be answered now, the rest being for the other idle ones."""
+        ready = self._ready()
+        return ready[: math.ceil(len(ready) / self._idle)]
 
     def _ready(self) -> list[Turn]:
         """Return the turns that can be answered now and together: the oldest of each session not at work."""
