@@ -81,10 +81,10 @@ class PolicySession:
             ticket = Ticket(heard_ns, _due_ns(request.within_ns, heard_ns))
             asked, choice = self._read(request, frames)
         except EmbodiedError as error:
-            return Pending(request.sequence, error)
+            return Pending(request.sequence, _alone(error))
         except Exception as error:  # ours: the client is told, the server lives
             log.exception("a request could not be read")
-            return Pending(request.sequence, error)
+            return Pending(request.sequence, _alone(error))
         self._table.add(Turn(self._seat, asked, ticket))
         return Pending(request.sequence, ticket, choice)
 
@@ -144,6 +144,12 @@ class PolicySession:
                 self._offered = False  # it was refused, so the client knows of no choice and may offer again
             reply.error.CopyFrom(encode_error(error))
         return reply.SerializeToString()
+
+
+def _alone(error: Exception) -> Exception:
+    """Return the error without its traceback, which would keep the request, and its frames, for as long as it waits."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _due_ns(within_ns: int, heard_ns: int) -> float:

@@ -49,8 +49,8 @@ class BridgeServer:
         tls, token = credentials.load(), credentials.load_token()
         wanted.require_free()
         pool = CountingPool(threads, "bridge")
-        options = [*SERVER_OPTIONS, ("grpc.max_receive_message_length", largest_request)]
-        self._grpc = grpc.server(pool, interceptors=[Admission(token, pool)], options=options)
+        options = dict(SERVER_OPTIONS) | {"grpc.max_receive_message_length": largest_request}
+        self._grpc = grpc.server(pool, interceptors=[Admission(token, pool)], options=tuple(options.items()))
         try:
             with _files_of_ours_alone():
                 port = self._listen(wanted, tls)

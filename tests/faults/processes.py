@@ -51,10 +51,18 @@ class Process:
     @property
     def rss_mb(self) -> float:
         """Return the resident memory of the process, 10^6 bytes."""
-        for line in Path(f"/proc/{self.popen.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024 / 1e6
-        raise ProcessLookupError(f"{self.popen.args} has ended")
+        return rss_mb(self.popen.pid)
+
+    @property
+    def peak_mb(self) -> float:
+        """Return the most that it ever had."""
+        return rss_mb(self.popen.pid, "VmHWM")
+
+
+def rss_mb(pid: int, which: str = "VmRSS") -> float:
+    """Return the resident memory of a process (proc(5)), 10^6 bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:")) * 1024 / 1e6
 
 
 @contextmanager
