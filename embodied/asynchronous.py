@@ -4,129 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from embodied.errors import LateError, ProtocolError
+from embodied.clocks import Clock, RealClock, Thought
+from embodied.errors import InvalidActionError, LateError, ProtocolError
 from embodied.holding import hold_measured, hold_pose, require_holdable
 from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec
-
-
-@dataclass(frozen=True)
-class Thought:
-    """A chunk of actions, with the stages of what it took."""
-
-    actions: Sequence[Action]
-    timing_ns: Mapping[str, int]
-
-
-class Clock(Protocol):
-    """Runs one inference at a time and knows when its chunk is there; time is counted in control steps."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether an inference has begun whose chunk was not taken."""
-
-    def begin(self, think: Callable[[], Thought], step: int) -> None:
-        """Begin an inference on the observation of step."""
-
-    def take(self, step: int) -> Thought | None:
-        """Return the chunk if it is there by step, else None; raise what the inference raised."""
-
-    def steps_left(self, step: int) -> int:
-        """Return for how many steps from step, at least 1, there is surely no chunk."""
-
-    def forget(self) -> None:
-        """Wait for the inference under way and drop what comes of it."""
-
-    def close(self) -> None:
-        """Forget, and begin no other; idempotent."""
-
-
-class SimulatedClock:
-    """An inference takes exactly delay_steps control steps, however fast the machine is; for robots in lock step."""
-
-    def __init__(self, delay_steps: int) -> None:
-        if delay_steps < 0:
-            raise ValueError(f"a delay is 0 or more steps, got {delay_steps}")
-        self._delay_steps = delay_steps
-        self._arrives = 0
-        self._future: Future[Thought] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether an inference has begun whose chunk was not taken."""
-        return self._future is not None
-
-    def begin(self, think: Callable[[], Thought], step: int) -> None:
-        """Think at once, and keep what comes of it until the delay has passed."""
-        self._future, self._arrives = Future(), step + self._delay_steps
-        try:
-            self._future.set_result(think())
-        except Exception as error:  # to be raised by take, as from a thread
-            self._future.set_exception(error)
-
-    def take(self, step: int) -> Thought | None:
-        """Return the chunk if the delay has passed by step."""
-        if self._future is None or step < self._arrives:
-            return None
-        future, self._future = self._future, None
-        return future.result()
-
-    def steps_left(self, step: int) -> int:
-        """Return the steps until the chunk is there."""
-        return max(1, self._arrives - step)
-
-    def forget(self) -> None:
-        """Drop the chunk that was to come."""
-        self._future = None
-
-    def close(self) -> None:
-        """Drop the chunk that was to come."""
-        self.forget()
-
-
-class RealClock:
-    """An inference takes what it takes, in a thread of its own; for robots whose time passes by itself."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "inference")
-        self._future: Future[Thought] | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether an inference has begun whose chunk was not taken."""
-        return self._future is not None
-
-    def begin(self, think: Callable[[], Thought], step: int) -> None:
-        """Hand the inference to the thread."""
-        self._future = self._thread.submit(think)
-
-    def take(self, step: int) -> Thought | None:
-        """Return the chunk if the thread is done with it."""
-        if self._future is None or not self._future.done():
-            return None
-        future, self._future = self._future, None
-        return future.result()
-
-    def steps_left(self, step: int) -> int:
-        """Return 1: the chunk may be there at the next step."""
-        return 1
-
-    def forget(self) -> None:
-        """Wait for the inference under way, as long as the policy inside takes or lets itself take."""
-        if self._future is not None:
-            wait([self._future])
-            self._future = None
-
-    def close(self) -> None:
-        """Forget, and end the thread."""
-        self.forget()
-        self._thread.shutdown()
 
 
 class AsyncPolicy:
@@ -179,7 +64,8 @@ class AsyncPolicy:
         self._plan: dict[int, Action] = {}  # by plan step: a control step in which the robot did not hold
         self._last: PoseAction | None = None
         self._first_ns: int | None = None
-        self._next_look = self._held = 0
+        self._next_look = self._handed_out = self._held = 0
+        self._plan_steps: dict[int, int] = {}  # by control step, of the actions last handed out
         self._looked = (0, 0)  # the control step and the plan step of the observation being thought about
         self._counts = dict.fromkeys(("chunks", "stale_chunks", "late_chunks", "held_steps"), 0)
 
@@ -192,16 +78,18 @@ class AsyncPolicy:
             raise ProtocolError("act before reset: begin an episode first")
         if self._first_ns is None:
             self._first_ns = observation.time_ns
-        now = round((observation.time_ns - self._first_ns) * 1e-9 * self._spec.control_hz)
+        seen = round((observation.time_ns - self._first_ns) * 1e-9 * self._spec.control_hz)
+        # Where time is real an observation is made as the last action begins, so that the next one may come in time.
+        now = min(max(seen, self._handed_out), seen + 1) if self._spec.realtime else seen
         self._timing_ns = {}
         self._take(now)
         if not self._clock.busy and now >= self._next_look:
-            self._looked, self._next_look = (now, now - self._held), now + self._horizon
+            self._looked, self._next_look = (seen, self._plan_steps.get(seen, seen - self._held)), now + self._horizon
             self._clock.begin(lambda: self._think(observation), now)
             self._take(now)
         left = self._clock.steps_left(now) if self._clock.busy else self._next_look - now
-        first = now - self._held
-        return [self._at(first + i, observation) for i in range(left)]
+        self._handed_out, self._plan_steps = now + left, {}
+        return [self._at(step, observation) for step in range(now, now + left)]
 
     def close(self) -> None:
         """Wait for the inference under way and end its thread; the policy inside stays open. Idempotent."""
@@ -211,6 +99,8 @@ class AsyncPolicy:
         began_ns = time.monotonic_ns()
         actions = self._policy.act(observation)
         took_ns = time.monotonic_ns() - began_ns
+        if not actions:
+            raise InvalidActionError("the policy returned no action")
         return Thought(actions, {"inference": took_ns, **getattr(self._policy, "timing_ns", {})})
 
     def _take(self, now: int) -> None:
@@ -237,7 +127,8 @@ class AsyncPolicy:
 
     def _at(self, step: int, observation: Observation) -> Action:
         assert self._spec is not None
-        action = self._plan.get(step)
+        self._plan_steps[step] = step - self._held
+        action = self._plan.get(step - self._held)
         if action is None:
             self._held += 1
             self._counts["held_steps"] += 1

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from embodied.asynchronous import AsyncPolicy, Clock, RealClock, SimulatedClock
+from embodied.asynchronous import AsyncPolicy
+from embodied.clocks import Clock, RealClock, SimulatedClock
 from embodied.errors import EmbodiedError
 from embodied.holding import hold_measured, hold_pose, require_holdable
 from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embodied.asynchronous import AsyncPolicy, SimulatedClock, blend, seam_weight
+from embodied.asynchronous import AsyncPolicy, blend, seam_weight
+from embodied.bridge.policy_client import RemotePolicy
+from embodied.bridge.policy_server import serve_policy
+from embodied.clocks import SimulatedClock
 from embodied.errors import InvalidActionError, LateError, ProtocolError, SpecMismatchError
 from embodied.loop import run_episode
 from embodied.types import Action, Field, Observation, PoseAction, RobotSpec, TextAction
@@ -69,14 +72,28 @@ class Follower(Slider):
         return [PoseAction(np.array([place + 1 + i, 2.0], np.float32)) for i in self.predict(0)]
 
 
+def moves_of(policy: AsyncPolicy, spec: RobotSpec) -> np.ndarray:
+    """Return 60 moves of a robot that is where it was told to be; in real time it looks as its last action begins."""
+    policy.reset("slide", spec)
+    carried_out = [0.0]
+    while len(carried_out) <= 60:
+        seen = len(carried_out) - 1 - (spec.realtime and len(carried_out) > 1)
+        carried_out += places(policy.act(seen_at(seen, carried_out[seen])))
+    return np.diff(carried_out[:61])
+
+
+@given(delay=st.integers(1, 9), chunk=st.integers(22, 30))
+def test_in_real_time_too_chunks_that_agree_go_on_from_one_to_the_next_without_a_jump(delay, chunk):
+    spec = replace(SPEC, realtime=True)
+    moves = moves_of(AsyncPolicy(Follower(line(chunk)), SimulatedClock(delay)), spec)
+    start = int(np.flatnonzero(moves)[0])
+    assert start <= delay + 2 and (moves[start:] == 1).all()
+
+
 @given(delay=st.integers(0, 9), horizon=st.integers(1, 5), chunk=st.integers(1, 30))
 def test_chunks_that_agree_are_carried_out_without_a_jump_whatever_the_delay(delay, horizon, chunk):
     policy = AsyncPolicy(Follower(line(chunk)), SimulatedClock(delay), horizon=horizon)
-    policy.reset("slide", SPEC)
-    carried_out = [0.0]  # by a robot that is where it was told to be
-    while len(carried_out) <= 60:
-        carried_out += places(policy.act(seen_at(len(carried_out) - 1, carried_out[-1])))
-    moves = np.diff(carried_out[:61])
+    moves = moves_of(policy, SPEC)
     assert (moves[:delay] == 0).all() and {*moves} <= {0.0, 1.0}
     if delay + max(delay, horizon) <= chunk:  # never runs dry
         assert (moves[delay:] == 1).all() and policy.counts["held_steps"] == delay
@@ -266,6 +283,27 @@ def test_a_new_episode_waits_for_the_old_ones_inference_and_drops_its_chunk():
     inner.gate.set()
     policy.close()
     policy.close()
+
+
+class Slow(Gate):
+    """Answers the first observation in time, and every other when the gate is open."""
+
+    def act(self, observation: Observation) -> Sequence[Action]:
+        if not self.looked:
+            return Slider.act(self, observation)
+        return super().act(observation)
+
+
+def test_a_policy_server_that_misses_its_deadline_gives_no_chunk_and_the_plan_goes_on():
+    inner = Slow(line(1000))
+    with serve_policy(lambda: inner) as server, RemotePolicy(server.address, within_s=0.05) as remote:
+        policy = AsyncPolicy(remote, horizon=3)
+        policy.reset("slide", SPEC)
+        until(lambda step: policy.act(seen_at(0)) is not None and policy.counts["chunks"] == 1)
+        until(lambda step: policy.act(seen_at(3)) is not None and policy.counts["late_chunks"] >= 1)
+        assert places(policy.act(seen_at(5)))[0] != MEASURED  # of the plan, with no hold
+        inner.gate.set()
+        policy.close()
 
 
 def test_closing_ends_the_thread():

@@ -13,6 +13,7 @@ from embodied.errors import EmbodiedError
 from embodied.loop import run_episode
 from embodied.types import PoseAction
 from tests.dummy_robot import HORIZON, DummyRobot
+from tests.test_cli import hosting
 from tests.wave_policy import WavePolicy
 
 ROLLOUT = ["rollout", "--robot", "tests.dummy_robot", "--policy", "tests.wave_policy", "--videos", "0"]
@@ -153,6 +154,20 @@ def test_one_delay_alone_is_no_sweep(tmp_path):
     assert "delays" not in report and report["protocol"]["execution"] == {"mode": "sync", "delay_ms": 200}
     assert "sync, 200 ms delay" in (tmp_path / "out" / "summary.md").read_text()
     assert not (tmp_path / "out" / "delay.png").exists()
+
+
+def test_in_real_time_the_robot_goes_on_at_its_own_rate_while_a_policy_thinks(tmp_path):
+    robot = ["tests.live_robot", "--option", f"evidence={tmp_path / 'evidence'}", "--option", "horizon_s=2"]
+    with hosting("host", *robot, "--realtime", "--address", "127.0.0.1:0") as (_, line):
+        slow = ["--policy-option", "chunk=12", "--policy-option", "thinks_s=0.25"]
+        robot = ["--robot", line.split()[-1], "--task", "sweep", "--episodes", "1", "--mode", "async"]
+        assert main([*ROLLOUT, *robot, *slow, "--out", str(tmp_path / "out")]) == 0
+    report = read(tmp_path / "out")
+    latency, actions = report["latency_ms"], report["actions"]
+    assert report["protocol"]["execution"] == {"mode": "async", "delay_ms": 0}
+    assert latency["policy.inference"]["p50"] >= 250 > 50 > latency["act"]["p50"]
+    assert 3 <= actions["chunks"] <= 7 and actions["stale_chunks"] == 0 and actions["held_steps"] < 10
+    assert 8 < report["control"]["rate_hz"] < 11
 
 
 @pytest.mark.parametrize("bad", ["", "fast", "-1", "1.5", "100,,200"])

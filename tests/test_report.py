@@ -115,6 +115,13 @@ def test_a_cycle_longer_than_its_control_periods_is_over_budget():
     assert made["control"]["over_budget_cycles"] == 2  # of four: a cycle of 4 steps at 10 Hz has 400 ms
 
 
+def test_waiting_for_real_time_to_pass_is_not_over_budget_and_counts_for_the_rate():
+    waiting = Cycle(1_000_000, 104_000_000, 1, 0, {}, {"wait": 90_000_000})
+    made = build_report(PROTOCOL, [replace(episode("reach", 1, True), cycles=(waiting,) * 8)], {})
+    assert made["control"]["over_budget_cycles"] == 0
+    assert made["control"]["rate_hz"] == pytest.approx(1 / 0.105)
+
+
 def test_the_protocols_hash_ignores_order_and_sees_every_value():
     assert protocol_hash({"a": 1, "b": {"c": 2}}) == protocol_hash({"b": {"c": 2}, "a": 1})
     assert protocol_hash({"a": 1, "b": {"c": 2}}) != protocol_hash({"a": 1, "b": {"c": 3}})
