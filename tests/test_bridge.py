@@ -27,7 +27,7 @@ from embodied.errors import (
 from embodied.types import Action, Observation, PoseAction, Robot, SkillCall, Step, TextAction
 from embodied.v1 import robot_pb2 as pb
 from tests.dummy_robot import DummyRobot
-from tests.remote import remote_robot
+from tests.remote import remote_robot, wait_until
 from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
 
 HOLD = PoseAction(np.zeros(3, np.float32))
@@ -87,14 +87,6 @@ def dummy() -> DummyRobot:
 def server(dummy: DummyRobot) -> Iterator[RobotServer]:
     with serve_robot(lambda: dummy) as server:
         yield server
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for what another process brings about; fail if it does not."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.005)
 
 
 def test_whatever_is_asked_the_remote_step_equals_the_local_one() -> None:

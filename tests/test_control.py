@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -25,6 +25,7 @@ from embodied.v1 import types_pb2
 from tests.dummy_robot import DummyRobot
 from tests.paced_robot import PacedRobot
 from tests.raw_operator import RawOperator, hold
+from tests.remote import status, wait_until
 
 HOLD = PoseAction(np.zeros(3, np.float32))
 ABORTED, REFUSED = grpc.StatusCode.ABORTED, grpc.StatusCode.FAILED_PRECONDITION
@@ -40,22 +41,6 @@ def robot() -> PacedRobot:
 def server(robot: PacedRobot) -> Iterator[RobotServer]:
     with serve_robot(lambda: robot) as server:
         yield server
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for what another thread brings about; fail if it does not."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.002)
-
-
-def status(server: RobotServer):
-    with stop_button(server.address) as button:
-        return button.status()
-
-
-# The handshake.
 
 
 def test_every_difference_of_the_spec_is_told_and_nothing_is_held(server: RobotServer, robot: PacedRobot) -> None:
@@ -110,9 +95,6 @@ def test_a_reply_repeats_the_number_of_its_request(server: RobotServer) -> None:
         operator.send(sequence=100, heartbeat=pb.Heartbeat())
         assert operator.ask(sequence=3, step=hold()).sequence == 3
         assert operator.ask(sequence=4, reset=pb.Reset(task="juggle")).sequence == 4
-
-
-# One operator.
 
 
 def test_a_second_operator_is_refused_at_once_in_the_middle_of_a_chunk() -> None:
@@ -258,169 +240,6 @@ def test_of_a_hundred_at_once_one_holds_the_robot_and_the_stop_is_heard(server: 
         assert button.press().stopped
     for operator in everyone:
         operator.__exit__()
-
-
-# Silence.
-
-
-def test_heartbeats_keep_an_idle_operator_in_real_time() -> None:
-    with (
-        serve_robot(lambda: PacedRobot(realtime=True, watchdog_s=0.3)) as server,
-        RemoteRobot(server.address, max_age_s=np.inf) as client,
-        RawOperator(server.address) as silent,
-    ):
-        client.reset(0, "wait")
-        with pytest.raises(grpc.RpcError, match="is held by"):
-            silent.open()
-        wait_until(lambda: status(server).held_s > 1.2)
-        client.step(HOLD)
-        assert status(server).stalls == 0
-
-
-def test_heartbeats_are_heard_while_a_chunk_is_carried_out() -> None:
-    with (
-        serve_robot(lambda: PacedRobot(period_s=0.2, realtime=True, watchdog_s=0.3)) as server,
-        RemoteRobot(server.address) as client,
-    ):
-        client.reset(0, "wait")
-        step = client.step(*[HOLD] * 6)
-        assert step.executed == 6 and status(server).stalls == 0
-
-
-def test_in_real_time_silence_stops_the_robot_within_the_watchdogs_time_and_ends_the_session() -> None:
-    robot = PacedRobot(period_s=LONG_S, realtime=True, watchdog_s=0.2)
-    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
-        operator.open("anna")
-        operator.send(reset=pb.Reset(task="wait"))
-        spoke = time.monotonic()
-        assert robot.paced.halt.wait(10)
-        assert 0.15 < time.monotonic() - spoke < 1.0
-        assert operator.ended() == (ABORTED, "no sign of life from anna for 0.2 s; the robot has stopped")
-        wait_until(lambda: status(server).holder == "")
-        assert status(server).stalls == 1
-
-
-def test_in_simulated_time_a_silent_operator_goes_on_unless_another_came() -> None:
-    robot = PacedRobot(watchdog_s=0.1)
-    with (
-        serve_robot(lambda: robot) as server,
-        RawOperator(server.address) as first,
-        RawOperator(server.address) as second,
-    ):
-        first.begin("anna")
-        wait_until(lambda: status(server).stalls == 1)
-        assert robot.stops == 0  # nothing moved
-        assert first.ask(step=hold()).step.executed == 1
-        wait_until(lambda: status(server).stalls == 2)
-        assert second.open("ben").HasField("opened")
-        assert first.ended()[0] is ABORTED
-
-
-def test_in_simulated_time_too_silence_cuts_a_chunk_short() -> None:
-    robot = PacedRobot(watchdog_s=0.1)
-    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
-        operator.begin()
-        robot.paced.period_s = 0.05
-        step = operator.ask(step=hold(20)).step
-        assert 1 <= step.executed <= 10 and step.executed + step.dropped == 20
-
-
-def test_commands_that_wait_behind_a_silence_are_refused_not_carried_out() -> None:
-    robot = PacedRobot(watchdog_s=0.1)
-    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
-        operator.begin()
-        robot.paced.period_s = 0.05
-        for _ in range(3):
-            operator.send(step=hold(10))
-        assert operator.reply().step.dropped
-        for _ in range(2):
-            assert operator.reply().error.code == types_pb2.ERROR_CODE_LATE
-
-
-# Deadlines.
-
-
-def test_actions_that_come_in_time_are_carried_out_by_the_servers_clock_alone(server: RobotServer) -> None:
-    with RawOperator(server.address) as operator:
-        began_ns = operator.begin().server_ns
-        assert 0 <= time.monotonic_ns() - began_ns < 10e9  # the same machine, so we may look
-        step = operator.ask(step=hold(3), answers_ns=began_ns, within_ns=3600 * 10**9)
-        assert step.step.executed == 3 and step.step.dropped == 0 and step.server_ns > began_ns
-
-
-def test_late_actions_are_dropped_counted_and_told_and_the_robot_holds(server: RobotServer, robot: PacedRobot) -> None:
-    with RawOperator(server.address) as operator:
-        began = operator.begin()
-        steps, stops = robot.steps, robot.stops
-        reply = operator.ask(step=hold(3), answers_ns=began.server_ns, within_ns=1)
-        assert (reply.step.executed, reply.step.dropped) == (0, 3)
-        (late,) = reply.step.interventions
-        assert late.kind == "late" and late.field == "age_s" and 1e-9 == late.applied < late.requested < 10
-        assert (robot.steps, robot.stops) == (steps, stops + 1)
-        assert reply.step.observation.state == began.observation.state and reply.server_ns > began.server_ns
-        assert status(server).late_actions == 3
-        fresh = operator.ask(step=hold(3), answers_ns=reply.server_ns, within_ns=10 * 10**9)
-        assert fresh.step.executed == 3
-
-
-def test_actions_grow_late_while_they_wait_for_the_robot() -> None:
-    robot = PacedRobot()
-    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
-        began_ns = operator.begin().server_ns
-        robot.paced.period_s = 0.2
-        operator.send(step=hold(2))
-        operator.send(step=hold(2), answers_ns=began_ns, within_ns=150 * 10**6)  # in time as it arrives
-        assert operator.reply().step.executed == 2
-        assert operator.reply().step.dropped == 2
-
-
-@pytest.mark.parametrize("realtime", [False, True])
-def test_a_robot_that_cannot_be_looked_at_shows_what_it_showed_last(realtime: bool) -> None:
-    robot = DummyRobot(front=(24, 32))
-    robot.body._spec = replace(robot.spec, realtime=realtime, watchdog_s=5.0)
-    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
-        began = operator.begin()
-        reply = operator.ask(step=hold(), answers_ns=began.server_ns, within_ns=1)
-        assert reply.step.dropped == 1 and reply.step.observation.state == began.observation.state
-        assert (reply.server_ns == began.server_ns) == realtime  # in real time it has grown old
-
-
-@pytest.mark.parametrize(("answers_ns", "within_ns"), [(2**62, 1), (0, -1)])
-def test_a_deadline_that_is_none_is_refused(server: RobotServer, answers_ns: int, within_ns: int) -> None:
-    with RawOperator(server.address) as operator:
-        operator.begin()
-        reply = operator.ask(step=hold(), answers_ns=answers_ns, within_ns=within_ns)
-        assert reply.error.code == types_pb2.ERROR_CODE_PROTOCOL
-
-
-def test_a_slow_client_is_told_that_its_actions_were_late_and_goes_on(server: RobotServer) -> None:
-    with RemoteRobot(server.address, max_age_s=0.05) as client:
-        seen = client.reset(0, "wait")
-        time.sleep(0.06)
-        step = client.step(HOLD, HOLD)
-        assert (step.executed, step.dropped, set(step.observation.frames)) == (0, 2, set(seen.frames))
-        assert [i.kind for i in step.interventions] == ["late"] and step.interventions[0].requested > 0.05
-        assert client.step(HOLD, HOLD).executed == 2
-
-
-@pytest.mark.parametrize(("realtime", "late"), [(True, True), (False, False)])
-def test_by_default_only_where_time_is_real_are_actions_ever_late(realtime: bool, late: bool) -> None:
-    with (
-        serve_robot(lambda: PacedRobot(realtime=realtime, watchdog_s=0.2)) as server,
-        RemoteRobot(server.address) as client,
-    ):
-        client.reset(0, "wait")
-        time.sleep(0.25)
-        assert bool(client.step(HOLD).dropped) == late
-
-
-def test_an_age_that_is_none_is_refused(server: RobotServer) -> None:
-    for age_s in (0.0, -1.0, np.nan):
-        with pytest.raises(ProtocolError, match="max_age_s must be above 0"):
-            RemoteRobot(server.address, max_age_s=age_s)
-
-
-# Streams that mean harm.
 
 
 def test_more_requests_than_are_answered_end_the_session(robot: PacedRobot, server: RobotServer) -> None:
