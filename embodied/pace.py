@@ -20,6 +20,10 @@ class Regularity:
     jitter_p99_s: float
     jitter_max_s: float
 
+    def __str__(self) -> str:
+        jitter_ms = (f"{1e3 * at_s:.3g}" for at_s in (self.jitter_p50_s, self.jitter_p99_s, self.jitter_max_s))
+        return f"{self.ticks} ticks, {self.missed} missed; jitter p50, p99, max: {', '.join(jitter_ms)} ms"
+
 
 class Pace:
     """Wakes a loop every period_s; used on one thread, and looked at from any."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embodied.bridge.robot_client import RemoteRobot
+from embodied.cli import main
 from embodied.errors import EmbodiedError, InvalidActionError, ProtocolError, UnknownNameError
 from embodied.realtime import RealTimeRobot
 from embodied.safety import SafeRobot, safe
 from embodied.types import Observation, PoseAction, Robot, Step
 from tests.dummy_robot import DummyRobot
 from tests.faults.evidence import Evidence
+from tests.faults.processes import host
 from tests.live_robot import CONTROL_PERIOD_S, TICK_S, LiveBody, make, sweep
 
 
@@ -199,3 +204,19 @@ def test_what_making_the_robot_raises_comes_through() -> None:
 
     with pytest.raises(UnknownNameError, match="no scene 'moon'"):
         RealTimeRobot(fail)
+
+
+def test_the_host_says_in_the_end_how_well_time_was_kept(tmp_path: Path) -> None:
+    with host(tmp_path, "--realtime") as live:
+        with RemoteRobot(live.address) as remote:
+            assert remote.spec.realtime
+            remote.reset(0, "sweep")
+            assert remote.step(*sweep(10, 0, 2), frames=False).executed == 2
+        live.send(signal.SIGTERM)
+        assert re.fullmatch(r"\d+ ticks, \d+ missed; jitter p50, p99, max: \S+, \S+, \S+ ms", live.line())
+        assert live.popen.wait(10) == 0
+
+
+def test_the_host_refuses_a_robot_that_takes_no_setpoints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["host", "tests.dummy_robot", "--realtime", "--address", "127.0.0.1:0"]) == 2
+    assert capfd.readouterr().err.startswith("error: dummy cannot run in real time")

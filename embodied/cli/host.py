@@ -35,17 +35,20 @@ def run(args: argparse.Namespace) -> int:
     """Serve the robot; it moves only while one client holds its control stream."""
     if is_address(args.robot):
         raise EmbodiedError(f"host takes a robot's module; {args.robot} is served already")
-    name, credentials = args.robot, server_credentials(args)
+    credentials = server_credentials(args)
+    made: list[Robot] = []
 
     def open_body() -> Robot:
         return open_robot(args.robot, dict(args.option))
 
     def make() -> Robot:
-        nonlocal name
-        robot = RealTimeRobot(open_body) if args.realtime else open_body()
-        name = robot.spec.name
-        return robot
+        made.append(RealTimeRobot(open_body) if args.realtime else open_body())
+        return made[0]
 
-    return serve_until_asked(
-        lambda: serve_robot(make, args.address, insecure=args.insecure, credentials=credentials), lambda: name
+    status = serve_until_asked(
+        lambda: serve_robot(make, args.address, insecure=args.insecure, credentials=credentials),
+        lambda: made[0].spec.name,
     )
+    if isinstance(made[0], RealTimeRobot):
+        print(made[0].regularity)
+    return status
