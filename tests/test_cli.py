@@ -91,7 +91,7 @@ def test_a_rollout_writes_a_report_a_summary_the_episodes_and_videos(local):
 
 def test_outcomes_do_not_depend_on_the_number_of_workers_or_on_grpc(tmp_path):
     arguments = [*ROLLOUT, "--robot", "tests.dummy_robot", "--episodes", "5"]
-    ways = {"one": [], "three": ["--workers", "3"], "remote": ["--workers", "2", "--remote"]}
+    ways = {"one": [], "three": ["--workers", "3"], "remote": ["--workers", "2", "--remote", "--frames", "raw"]}
     for name, way in ways.items():
         assert main([*arguments, *way, "--out", str(tmp_path / name)]) == 0
     reports = [read_report(tmp_path / name) for name in ways]
@@ -155,6 +155,7 @@ def test_an_instruction_of_the_users_is_in_the_protocol_and_its_hash(local, tmp_
         (["--policy", "expert", "--remote"], "which is not at hand"),
         (["--takeover", "--max-age-s", "1"], "--takeover, --max-age-s goes with a robot or a policy at an address"),
         (["--robot", "127.0.0.1:1", "--within-s", "1"], "--within-s goes with --mode async"),
+        (["--remote", "--frames", "jpeg", "--takeover"], "--takeover, --frames goes with a robot or a policy at an"),
         (["--robot", "127.0.0.1:1", "--token", "/no/such"], "/no/such"),
     ],
 )

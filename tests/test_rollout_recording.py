@@ -12,6 +12,7 @@ from embodied.recording.reader import DatasetReader
 from embodied.recording.rollout import RolloutRecorder, join
 from embodied.types import Action, Observation, PoseAction, RobotSpec, TextAction
 from tests.dummy_robot import HORIZON, DummyRobot
+from tests.test_loop import LateRobot
 from tests.toy_world import ToyRobot
 
 
@@ -55,6 +56,13 @@ def test_every_row_is_an_observation_and_the_action_that_answered_it(tmp_path):
 def test_a_row_whose_action_the_safety_layer_changed_is_perturbed(tmp_path):
     reader = DatasetReader(record(tmp_path / "one", DummyRobot(), Reacher(), task="wait"))
     assert np.array_equal(np.flatnonzero(reader.perturbed), np.arange(2, HORIZON, 3))
+
+
+def test_a_row_whose_action_was_dropped_is_perturbed_too(tmp_path):
+    robot = LateRobot([False, False, True] * HORIZON)
+    reader = DatasetReader(record(tmp_path / "one", robot, Reacher(), task="wait", max_steps=6))
+    assert reader.perturbed.tolist() == [False, False, True] * 2
+    assert np.array_equal(reader.state[3], reader.state[2])  # for nothing moved
 
 
 def test_a_failure_is_recorded_as_one(tmp_path):

@@ -30,7 +30,7 @@ EXTRAS = {
     "core": ("the contract and the bridge", ("numpy", "grpcio", "protobuf")),
     "sim": ("simulated robots", ("mujoco", "gymnasium", "mink", "daqp")),
     "policy": ("the token policy", ("torch", "transformers", "tokenizers", "safetensors")),
-    "record": ("datasets and videos", ("pyarrow", "av", "opencv-python-headless", "tqdm")),
+    "record": ("datasets and videos", ("pyarrow", "av", "opencv-python-headless", "tqdm", "matplotlib")),
     "dev": ("tests", ("pytest", "hypothesis", "ruff", "mypy", "grpcio-tools")),
 }
 OPTIONAL = {"dev"}

@@ -159,7 +159,8 @@ def _connection(args: argparse.Namespace) -> Connection | None:
     given = [name for name in ("tls", "token", "takeover", "max_age_s", "within_s", "frames") if getattr(args, name)]
     if not given:
         return None
-    if not (is_address(args.robot) or is_address(args.policy)):
+    through_grpc = is_address(args.robot) or is_address(args.policy)
+    if not through_grpc and not (args.remote and {*given} <= {"max_age_s", "frames"}):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise EmbodiedError(f"{options} goes with a robot or a policy at an address, and neither is at one")
     if args.within_s and args.mode != "async":
