@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,12 +233,14 @@ class Motion:
         """Return where a tick at velocity (n,) leads; adding up may leave the range by a rounding error."""
         return np.asarray(np.minimum(np.maximum(self._at + velocity, self._low), self._high))
 
-    def _braking(self, at: Array, velocity: Array) -> Iterator[Array]:
-        """Yield at (n,) and the setpoints after it if the robot brakes from there on."""
-        yield at
-        while (velocity := self._braked(velocity)).any():
-            at = at + velocity
-            yield at
+    def _braking(self, at: Array, velocity: Array) -> Iterable[Array]:
+        """Return at (n,) and the setpoints after it if the robot brakes from there on."""
+        speed = np.abs(velocity)
+        more = int(np.ceil((speed / self._gain).max())) - 1
+        if more < 1:
+            return (at,)
+        slower = np.maximum(speed - np.arange(1, more + 1)[:, None] * self._gain, 0.0)
+        return (at, *(at + np.cumsum(np.copysign(slower, velocity), axis=0)))
 
     def _braked(self, velocity: Array) -> Array:
         return np.asarray(np.minimum(np.maximum(0.0, velocity - self._gain), velocity + self._gain))

@@ -138,7 +138,8 @@ class SO101:
                 self._judge()
             if self._done:
                 break
-        self.scene.refresh()
+        if self._ticks % TICKS_A_STEP:
+            self.scene.refresh()
         observation, timing_ns = self._observe(frames=frames)
         return Step(
             observation=observation,
