@@ -12,7 +12,7 @@ from tests.dummy_robot import DummyBody, DummyRobot
 class PacedRobot(DummyRobot):
     """It forgets an earlier stop as it begins to move, as any robot may."""
 
-    def __init__(self, *, period_s: float = 0.0, realtime: bool = False, watchdog_s: float = 0.5) -> None:
+    def __init__(self, *, period_s: float = 0.0, realtime: bool = False, watchdog_s: float = 30.0) -> None:
         self.paced = PacedBody(period_s, realtime, watchdog_s)
         super(DummyRobot, self).__init__(self.paced)
 

@@ -99,11 +99,11 @@ def test_a_slow_client_is_told_that_its_actions_were_late_and_goes_on(server: Ro
 @pytest.mark.parametrize(("realtime", "late"), [(True, True), (False, False)])
 def test_by_default_only_where_time_is_real_are_actions_ever_late(realtime: bool, late: bool) -> None:
     with (
-        serve_robot(lambda: PacedRobot(realtime=realtime, watchdog_s=0.2)) as server,
+        serve_robot(lambda: PacedRobot(realtime=realtime, watchdog_s=0.6)) as server,
         RemoteRobot(server.address) as client,
     ):
         client.reset(0, "wait")
-        time.sleep(0.25)
+        time.sleep(0.65)
         assert bool(client.step(HOLD).dropped) == late
 
 
