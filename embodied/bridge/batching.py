@@ -124,6 +124,16 @@ class Table:
                 self._drop(observations[0], f"it was the oldest of {len(observations)}; {self._room} may wait")
             self._news.notify()
 
+    def take_at_once(self, turn: Turn) -> bool:
+        """Take a turn on the calling thread, as a lane would, if it need not wait; return whether it was taken."""
+        with self._news:
+            if self._waiting or not self._idle or id(turn.seat.policy) in self._acting:
+                return False
+            self._begin([turn])
+        self._answer([turn])
+        self._end([turn])
+        return True
+
     def outcome(self, ticket: Ticket) -> Outcome:
         """Wait for what comes of a request; at its deadline that is a LateError."""
         left_s = max(ticket.due_ns - time.monotonic_ns(), 0) / 1e9
@@ -161,9 +171,19 @@ class Table:
             started_ns = time.monotonic_ns()
             self._answer(turns)
             answered, patience_ns = len(turns), PATIENCE * (time.monotonic_ns() - started_ns)
-            with self._news:
-                self._acting -= {id(turn.seat.policy) for turn in turns}
-                self._idle += 1
+            self._end(turns)
+            turns.clear()  # and with them their frames
+
+    def _begin(self, turns: list[Turn]) -> None:
+        self._acting |= {id(turn.seat.policy) for turn in turns}
+        self._idle -= 1
+
+    def _end(self, turns: list[Turn]) -> None:
+        with self._news:
+            self._acting -= {id(turn.seat.policy) for turn in turns}
+            self._idle += 1
+            if self._waiting:
+                self._news.notify()
 
     def _take(self, hoped: int, patience_ns: float) -> list[Turn]:
         """Wait for turns that one forward pass can answer; none once closed.
@@ -178,8 +198,7 @@ class Table:
                 left_s = (patient_ns - time.monotonic_ns()) / 1e9
                 if len(share) >= max(hoped, 1) or (share and (left_s <= 0 or not share[0].observes)):
                     self._waiting = [turn for turn in self._waiting if turn not in share]
-                    self._acting |= {id(turn.seat.policy) for turn in share}
-                    self._idle -= 1
+                    self._begin(share)
                     self._news.notify()  # of what is left, for another lane
                     return share
                 self._news.wait(left_s if share else None)
@@ -187,8 +206,8 @@ class Table:
 
     def _share(self) -> list[Turn]:
         """Return this lane's share of what can be answered now, the rest being for the other idle ones."""
-        ready = self._ready()
-        return ready[: math.ceil(len(ready) / self._idle)]
+        ready = self._ready() if self._idle else []  # a turn taken at once has a lane's place, not its thread
+        return ready[: math.ceil(len(ready) / max(self._idle, 1))]
 
     def _ready(self) -> list[Turn]:
         """Return the turns that can be answered now and together: the oldest of each session not at work."""

@@ -96,9 +96,8 @@ class PolicyService:
                     grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._name} already serves {MAX_SESSIONS} sessions"
                 )
             session = PolicySession(Seat(policy), self._table, self._spec)
-            threading.Thread(target=session.listen, args=(requests,), name="policy-listen", daemon=True).start()
             try:
-                yield from session.replies()
+                yield from session.replies(requests)
             finally:
                 session.leave()
 
