@@ -119,10 +119,11 @@ class AsyncPolicy:
             self._counts["stale_chunks"] += 1
             return
         first = now - self._held
-        fresh = thought.actions[first - plan_step :]
+        fresh = dict(enumerate(thought.actions[first - plan_step :], start=first))
+        shared = len(fresh.keys() & self._plan.keys())
         self._plan = {
-            first + i: blend(self._plan.get(first + i), action, seam_weight(i, len(fresh)))
-            for i, action in enumerate(fresh)
+            step: blend(self._plan[step], action, seam_weight(step - first, shared)) if step in self._plan else action
+            for step, action in fresh.items()
         }
 
     def _at(self, step: int, observation: Observation) -> Action:
@@ -139,7 +140,7 @@ class AsyncPolicy:
 
 
 def seam_weight(i: int, count: int) -> float:
-    """Return the running plan's weight in the i-th of the count actions that a chunk still has: near 1, then fading.
+    """Return the running plan's weight in the i-th of count steps that a chunk shares with it: near 1, then fading.
 
     Source: real-time chunking (arXiv:2506.07339), equation 5, its soft mask behind the frozen actions.
     """
@@ -147,8 +148,8 @@ def seam_weight(i: int, count: int) -> float:
     return share * math.expm1(share) / math.expm1(1)
 
 
-def blend(running: Action | None, new: Action, weight: float) -> Action:
-    """Return the weighted mean of two poses; what is no pose, or has nothing to be blended with, is the new action."""
+def blend(running: Action, new: Action, weight: float) -> Action:
+    """Return the weighted mean of two poses, or the new action where one is no pose."""
     if isinstance(running, PoseAction) and isinstance(new, PoseAction):
         return PoseAction((new.values + weight * (running.values - new.values)).astype(np.float32))
     return new

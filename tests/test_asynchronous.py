@@ -168,7 +168,7 @@ def test_an_answer_past_its_deadline_is_no_chunk_and_the_plan_goes_on():
             return chunk
 
     policy = AsyncPolicy(Late(line(20)), SimulatedClock(2))
-    assert places(drive(policy, 8)) == pytest.approx([MEASURED, MEASURED, 0, 1, 2, 3, 4, 5], abs=0.5)
+    assert places(drive(policy, 6)) == [MEASURED, MEASURED, 0, 1, 2, 3]
     assert policy.counts["late_chunks"] == 1
 
 
