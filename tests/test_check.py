@@ -50,7 +50,7 @@ def test_our_own_servers_pass(robot, options):
 
 
 def test_a_real_robot_passes_and_is_only_held():
-    robot = PacedRobot(period_s=0.05, realtime=True)
+    robot = PacedRobot(period_s=0.05, realtime=True, watchdog_s=0.5)
     with serve_robot(lambda: robot) as server:
         results = list(check_robot(server.address))
     assert {r.name: r.reason for r in results if r.verdict == "fail"} == {}
