@@ -16,7 +16,7 @@ from embodied.bridge.address import PROTOCOL
 from embodied.bridge.batching import Beginning, Outcome, Seat, Table, Ticket, Turn
 from embodied.bridge.codec import decode_observation, decode_spec, encode_actions
 from embodied.bridge.frames import FrameCodec
-from embodied.bridge.refusals import encode_error
+from embodied.bridge.refusals import encode_error, without_traceback
 from embodied.errors import EmbodiedError, ProtocolError, SpecMismatchError
 from embodied.types import Frame, Observation, RobotSpec
 from embodied.v1 import policy_pb2 as pb
@@ -103,10 +103,10 @@ class PolicySession:
             ticket = Ticket(heard_ns, _due_ns(request.within_ns, heard_ns))
             asked, choice = self._read(request, frames)
         except EmbodiedError as error:
-            return Pending(request.sequence, _alone(error))
+            return Pending(request.sequence, without_traceback(error))
         except Exception as error:  # ours: the client is told, the server lives
             log.exception("a request could not be read")
-            return Pending(request.sequence, _alone(error))
+            return Pending(request.sequence, without_traceback(error))
         turn = Turn(self._seat, asked, ticket)
         if not (self._quick and self._table.take_at_once(turn)):
             self._table.add(turn)
@@ -169,12 +169,6 @@ class PolicySession:
                 self._offered = False  # it was refused, so the client knows of no choice and may offer again
             reply.error.CopyFrom(encode_error(error))
         return reply.SerializeToString()
-
-
-def _alone(error: Exception) -> Exception:
-    """Return the error without its traceback, which would keep the request, and its frames, for as long as it waits."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def _due_ns(within_ns: int, heard_ns: int) -> float:

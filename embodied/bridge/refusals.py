@@ -45,3 +45,9 @@ def decode_error(message: pb.Error) -> EmbodiedError:
         return ProtocolError(f"an error of unknown code {message.code}: {message.message}")
     # __new__ alone: some errors compose their message from arguments that do not cross the wire.
     return kind.__new__(kind, message.message)
+
+
+def without_traceback(error: Exception) -> Exception:
+    """Return the error fit to wait for its turn to be told: a traceback would keep the request, and all its frames."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
