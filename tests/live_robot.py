@@ -40,8 +40,10 @@ SPEC = RobotSpec(
 class LiveBody:
     """Two joints and a camera; each setpoint is on its way to the disk before it is carried out."""
 
-    def __init__(self, evidence: Path, *, horizon_s: float, reset_s: float, control_hz: float) -> None:
-        self.spec = replace(SPEC, control_hz=control_hz)
+    def __init__(
+        self, evidence: Path, *, horizon_s: float, reset_s: float, control_hz: float, watchdog_s: float
+    ) -> None:
+        self.spec = replace(SPEC, control_hz=control_hz, watchdog_s=watchdog_s)
         self.servo_hz = SERVO_HZ
         self._file = os.open(evidence, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._horizon = round(horizon_s * SERVO_HZ)
@@ -87,7 +89,13 @@ def sweep(control_hz: float, first: int, count: int) -> list[PoseAction]:
 
 
 def make(
-    evidence: str, horizon_s: float = 3600.0, reset_s: float = 0.0, control_hz: float = 1 / CONTROL_PERIOD_S
+    evidence: str,
+    *,
+    horizon_s: float = 3600.0,
+    reset_s: float = 0.0,
+    control_hz: float = 1 / CONTROL_PERIOD_S,
+    watchdog_s: float = WATCHDOG_S,
 ) -> SafeRobot[Any]:
     """Make the robot, so that this file is a robot module."""
-    return SafeRobot(LiveBody(Path(evidence), horizon_s=horizon_s, reset_s=reset_s, control_hz=control_hz))
+    body = LiveBody(Path(evidence), horizon_s=horizon_s, reset_s=reset_s, control_hz=control_hz, watchdog_s=watchdog_s)
+    return SafeRobot(body)

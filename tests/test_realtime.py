@@ -43,7 +43,7 @@ class Watched(LiveBody):
     """A live body that notes the threads that use it, and can be slow or stuck."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "setpoints", horizon_s=60.0, reset_s=0.0, control_hz=10.0)
+        super().__init__(folder / "setpoints", horizon_s=60.0, reset_s=0.0, control_hz=10.0, watchdog_s=0.3)
         self.threads = {threading.get_ident()}
         self.tick_s = 0.0
         self.closes = self.stops = 0

@@ -21,7 +21,7 @@ class Row:
 
     fault: str
     measure: str  # with its unit
-    values: Sequence[float]
+    values: list[float]
     allowed: float | None  # the most that is allowed, where something is
 
     def cells(self) -> tuple[str, ...]:
@@ -35,17 +35,18 @@ class Row:
 class Table:
     """The rows of one run of the tests, in the order in which they were measured."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
 
     def add(self, fault: str, measure: str, values: Sequence[float], *, allowed: float | None = None) -> None:
-        """Add a row, and fail if a value is above what is allowed."""
-        self.rows.append(Row(fault, measure, [float(value) for value in values], allowed))
+        """Add values to the row of that fault and measure, and fail if one is above what is allowed."""
+        row = self.rows.setdefault((fault, measure), Row(fault, measure, [], allowed))
+        row.values.extend(map(float, values))
         if allowed is not None:
             assert max(values) <= allowed, f"{fault}: {measure} was {max(values):.4g}, at most {allowed:.4g} is allowed"
 
     def __str__(self) -> str:
         heads = ("fault", "measure", "trials", "p50", "p99", "max", "allowed")
-        lines = [heads, *(row.cells() for row in self.rows)]
+        lines = [heads, *(row.cells() for row in self.rows.values())]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join("  ".join(map(_align, line, widths, range(len(line)))) for line in lines)
 
