@@ -28,6 +28,7 @@ LATE = types_pb2.ERROR_CODE_LATE
 class PacedPolicy:
     """Answers at once, or when it is told to; remembers on which threads it was asked."""
 
+    asked = threading.Event()
     told = threading.Event()
     threads: ClassVar[set[int]] = set()
 
@@ -37,6 +38,7 @@ class PacedPolicy:
     def act(self, observation: Observation) -> Sequence[Action]:
         self.threads.add(threading.get_ident())
         if observation.instruction == "wait":
+            self.asked.set()
             assert self.told.wait(10)
         return [PoseAction(np.zeros(3, np.float32))]
 
@@ -70,6 +72,7 @@ class Stream:
 
 @pytest.fixture
 def server() -> Iterator[PolicyServer]:
+    PacedPolicy.asked.clear()
     PacedPolicy.told.clear()
     with serve_policy(PacedPolicy) as server:
         yield server
@@ -116,8 +119,11 @@ def test_while_a_policy_thinks_a_newer_observation_overtakes_an_older(stream: St
         tell_after(5 * QUICK_NS / 1e9)
         stream.send("wait")
         assert stream.reply().WhichOneof("reply") == "actions"
+        PacedPolicy.asked.clear()
         PacedPolicy.told.clear()
-    sent = [stream.send("wait"), stream.send("go"), stream.send("go")]
+    sent = [stream.send("wait")]
+    assert PacedPolicy.asked.wait(10)
+    sent += [stream.send("go"), stream.send("go")]
     tell_after(0.5)  # when a request has been heard shows nowhere
     replies = [stream.reply() for _ in sent]
     assert [reply.sequence for reply in replies] == sent
