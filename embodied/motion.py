@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.errors import EmbodiedError, InvalidActionError
+from embodied.errors import EmbodiedError, InvalidActionError, InvalidObservationError
 from embodied.types import Intervention, Limits, RobotSpec
 from embodied.workspace import ToolPosition, Workspace
 
@@ -58,6 +58,7 @@ class Motion:
         # Here a velocity is what is covered in a tick, and an acceleration what is gained of that in a tick.
         self._top = np.where(self._delta, 0.0, spec.limits.velocity or UNBOUNDED) * tick_s
         self._gain = np.where(self._delta, UNBOUNDED, spec.limits.acceleration or UNBOUNDED) * tick_s**2
+        self._backward = -self._top
         self._one_tick = np.minimum(self._gain, self._top)  # slow enough to begin and to end in a tick
         self._shares = np.arange(1, ticks + 1)[:, None] / ticks
         self._left = np.arange(ticks, 0, -1)[:, None]
@@ -80,7 +81,12 @@ class Motion:
         return self._tick < self._ticks or bool(self._braked(self._velocity).any())
 
     def begin(self, position: NDArray[np.floating] | None) -> None:
-        """Be at rest at position (n,); None where nobody knows it, and then the first command is taken as it stands."""
+        """Be at rest at position (n,); None where nobody knows it, and then the first command is taken as it stands.
+
+        Raise InvalidObservationError for a position that is not finite.
+        """
+        if position is not None and not np.isfinite(position).all():
+            raise InvalidObservationError(f"{self._spec.name} says that it is at {position}, which is nowhere")
         self._known = position is not None
         self._at = self._none if position is None else np.clip(position, self._low, self._high).astype(np.float64)
         self._at = np.where(self._delta, self._none, self._at)
@@ -188,7 +194,7 @@ class Motion:
 
     def _bounded(self, velocity: Array, up: Array, down: Array) -> Array:
         """Return velocity (n,) within down and up, which leave room to brake in the range, and within the limits."""
-        least = np.maximum(np.maximum(down, -self._top), self._velocity - self._gain)
+        least = np.maximum(np.maximum(down, self._backward), self._velocity - self._gain)
         most = np.minimum(np.minimum(up, self._top), self._velocity + self._gain)
         bounded: Array = np.minimum(np.maximum(velocity, least), most)
         return bounded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -24,6 +25,7 @@ from embodied.types import (
     SkillCall,
     Step,
     TextAction,
+    Vector,
 )
 
 Array = NDArray[np.float64]
@@ -59,7 +61,8 @@ class Servo(Body, Protocol):
     def follow(self, setpoints: Array, *, frames: bool) -> Step:
         """Carry out setpoints (k, n), a tick each, until the episode ends; of none, only look.
 
-        The step's reward is that of these ticks; its timing_ns may say what "render" took of the time.
+        The step's reward is that of these ticks; its timing_ns may say what "render" took of the time. Its labels may
+        be left to Labelled, which is asked once for all.
         """
 
 
@@ -79,6 +82,14 @@ class Kinematic(Protocol):
         """Return the tool's place (3,), m in the base frame, for values (n,) of the action fields."""
 
 
+@runtime_checkable
+class Labelled(Protocol):
+    """A simulator that tells the truth behind the present observation."""
+
+    def labels(self) -> Mapping[str, Vector]:
+        """Return the labels that a Step would carry now."""
+
+
 B = TypeVar("B", bound=Body)
 
 
@@ -96,6 +107,7 @@ class SafeRobot(Limited, Generic[B]):
         """Put body under the limits of its spec; raise UnfitLimitsError where they cannot be kept."""
         self.body = body
         self._servo: Servo | None = body if isinstance(body, Servo) else None  # to ask costs as much as to move
+        self._labelled: Labelled | None = body if isinstance(body, Labelled) else None
         self._motion = make_motion(body)
         self._running = False
         self._stopped = threading.Event()
@@ -141,7 +153,8 @@ class SafeRobot(Limited, Generic[B]):
         if frames and not tally.shown and self._servo:  # it ended before its last action
             tally.look(self._servo.follow(np.empty((0, len(self.spec.action))), frames=True))
         self._running = not done
-        return tally.step()
+        step = tally.step()
+        return replace(step, labels=self._labelled.labels()) if self._labelled else step
 
     def stop(self) -> None:
         """Drop what is left of a chunk under way and brake; idempotent, safe from any thread."""

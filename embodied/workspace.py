@@ -15,6 +15,7 @@ ToolPosition = Callable[[Array], Array]  # (n,) in the order of spec.action to (
 
 NEWTON_STEPS = 3
 NUDGE = 1e-6  # of a field, to find how the tool moves with it
+DAMPING = 0.01  # m for a unit of a field
 INSIDE_M = 1e-6  # how far within a face a tool is put that was to leave by it
 AXES = ("tool_x", "tool_y", "tool_z")
 
@@ -29,8 +30,7 @@ class Workspace:
 
     def begin(self, at: Array) -> None:
         """Start from the pose at (n,), wherever it is."""
-        self._low, self._high = self._hull([self._tool(at)])
-        self._outside = (self._low, self._high) != (self._box.low, self._box.high)
+        self._allow([self._tool(at)])
 
     def admits(self, way: Iterable[Array]) -> bool:
         """Say whether the tool may go along way, poses (n,); once it may, it may go no further outside than that."""
@@ -42,12 +42,15 @@ class Workspace:
                 self.refused = tool
                 return False
             tools.append(tool)
-        if self._outside:
-            self._low, self._high = self._hull(tools)
+        if self._wider:
+            self._allow(tools)
         return True
 
     def inward(self, pose: Array) -> Array:
-        """Return the least change (n,) of a pose that puts a tool outside on the nearest face, by Newton's method."""
+        """Return a small change (n,) of a pose that brings a tool outside back to the nearest face, or nearer to it.
+
+        By Newton's method, damped (Levenberg 1944): where the arm is stretched, no small change would do.
+        """
         change = np.zeros_like(pose)
         for _ in range(NEWTON_STEPS):
             tool = np.array(self._tool(pose + change))
@@ -55,7 +58,8 @@ class Workspace:
             if not (out := back != 0).any():
                 break
             slopes = np.array([self._tool(pose + change + step) - tool for step in NUDGE * np.eye(len(pose))]) / NUDGE
-            change += np.linalg.pinv(slopes[:, out].T) @ back[out]
+            slopes = slopes[:, out]
+            change += slopes @ np.linalg.solve(slopes.T @ slopes + DAMPING**2 * np.eye(slopes.shape[1]), back[out])
         return change
 
     def report(self, refused: Point, at: Array) -> list[Intervention]:
@@ -67,9 +71,9 @@ class Workspace:
         x, y, z = self._tool_position(pose).tolist()  # plain floats: three comparisons are quicker than three arrays
         return x, y, z
 
-    def _hull(self, tools: list[Point]) -> tuple[Point, Point]:
-        (x0, y0, z0), (x1, y1, z1) = (
-            [end(ends) for ends in zip(bound, *tools, strict=True)]
-            for end, bound in ((min, self._box.low), (max, self._box.high))
-        )
-        return (x0, y0, z0), (x1, y1, z1)
+    def _allow(self, tools: list[Point]) -> None:
+        """Allow the box and where the tools are, no more."""
+        xs, ys, zs = zip(self._box.low, self._box.high, *tools, strict=True)
+        self._low = min(xs), min(ys), min(zs)
+        self._high = max(xs), max(ys), max(zs)
+        self._wider = (self._low, self._high) != (self._box.low, self._box.high)

@@ -61,7 +61,7 @@ class ArmKinematics:
     def __init__(self, arm_xml: Path = ARM_XML) -> None:
         model = mujoco.MjModel.from_xml_path(str(arm_xml))
         self._plain_model, self._plain = model, mujoco.MjData(model)
-        self._plain_joints: Array = self._plain.qpos[:5]  # views: to find them anew takes longer than the kinematics
+        self._plain_joints: Array = self._plain.qpos  # views: to find them anew takes longer than the kinematics
         self._plain_tip: Array = self._plain.site_xpos[model.site("gripperframe").id]
         self._configuration = mink.Configuration(model)
         self._limits = [mink.ConfigurationLimit(model, gain=1.0)]
@@ -80,7 +80,7 @@ class ArmKinematics:
         self._hand_m = float(data.site("gripperframe").xpos[0] - wrist[0])
 
     def tip(self, joints_rad: Array) -> Array:
-        """Return the site gripperframe (3,), m, at joints_rad (5,): all of pose that a safety layer needs, quicker."""
+        """Return the site gripperframe (3,), m, at joints_rad (6,), the gripper's the last: quicker than pose."""
         self._plain_joints[:] = joints_rad
         mujoco.mj_kinematics(self._plain_model, self._plain)
         return self._plain_tip.copy()

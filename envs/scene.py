@@ -41,14 +41,16 @@ class Scene:
         self.data = mujoco.MjData(self.model)
         self._shown: Layout | None = None
         self._joint_qpos = np.array([self.model.joint(name).qposadr[0] for name in JOINTS])
-        self._actuators = np.array([self.model.actuator(name).id for name in JOINTS])
+        actuators = np.array([self.model.actuator(name).id for name in JOINTS])
+        self._ctrl: Array = self.data.ctrl[slice(actuators[0], actuators[-1] + 1)]  # a view; they stand side by side
         ranges = self.model.jnt_range[[self.model.joint(name).id for name in JOINTS]]
         self.low_rad: Array = ranges[:, 0].copy()
         self.high_rad: Array = ranges[:, 1].copy()
         self._gripper_site = self.model.site("gripperframe").id
         self._names = [f"{kind}_{i}" for kind, count in CAPACITY.items() for i in range(count)]
         self._body = {name: self.model.body(name).id for name in self._names}
-        self._substeps = round(TICK_S / self.model.opt.timestep)
+        substeps = round(TICK_S / self.model.opt.timestep)
+        self._shares = np.arange(1, substeps + 1)[:, None] / substeps
         self._static_finger = self.model.body("gripper").id
         self._moving_jaw = self.model.body("moving_jaw_so101_v1").id
 
@@ -59,7 +61,7 @@ class Scene:
         mujoco.mj_resetData(self.model, self.data)
         self._shown = layout
         self.data.qpos[self._joint_qpos] = arm_rad
-        self.data.ctrl[self._actuators] = arm_rad
+        self._ctrl[:] = arm_rad
         for index, name in enumerate(self._names):
             self._park(name, index)
         for item in layout.items:
@@ -73,9 +75,9 @@ class Scene:
 
     def advance(self, target_rad: Array) -> None:
         """Run one tick, the joint targets moving linearly to target_rad (6,); call refresh before looking."""
-        start = self.data.ctrl[self._actuators]
-        for i in range(1, self._substeps + 1):
-            self.data.ctrl[self._actuators] = start + (target_rad - start) * (i / self._substeps)
+        start = self.target_rad
+        for target in start + (target_rad - start) * self._shares:
+            self._ctrl[:] = target
             mujoco.mj_step(self.model, self.data)
 
     def refresh(self) -> None:
@@ -113,7 +115,7 @@ class Scene:
     @property
     def target_rad(self) -> Array:
         """Return the joint targets (6,) that the servos are holding."""
-        return np.array(self.data.ctrl[self._actuators])
+        return self._ctrl.copy()
 
     @property
     def gripper_position(self) -> Array:

@@ -147,7 +147,6 @@ class SO101:
             success=self._success,
             terminated=self._success,
             truncated=self._done and not self._success,
-            labels=self.labels(),
             timing_ns=timing_ns,
         )
 
@@ -167,7 +166,7 @@ class SO101:
 
     def tool_position(self, values: Array) -> Array:
         """Return where the fingertips are, (3,) m, with the joints at values (6,) rad."""
-        return self._kinematics.tip(values[:5])
+        return self._kinematics.tip(values)
 
     def labels(self) -> dict[str, Vector]:
         """Return the truth about the present observation, that after a reset too: the auxiliary targets of training.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from embodied.errors import InvalidActionError
+from embodied.errors import InvalidActionError, InvalidObservationError
 from embodied.motion import Motion, UnfitLimitsError
 from embodied.types import Box, Field, Intervention, Limits, RobotSpec
 
@@ -234,6 +234,8 @@ def test_where_nobody_knows_the_place_the_first_command_is_taken_as_it_stands() 
 
 
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(InvalidObservationError, match="nowhere"):
+        moving(FREE).begin(np.array([0.0, np.nan]))
     with pytest.raises(UnfitLimitsError, match="whole number of ticks"):
         Motion(FREE, 0.03)
     with pytest.raises(UnfitLimitsError, match="no tool_position"):

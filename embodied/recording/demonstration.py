@@ -17,7 +17,7 @@ import numpy as np
 from embodied.errors import InvalidActionError
 from embodied.loop import MAX_STEPS
 from embodied.recording.episode import Episode, EpisodeRecorder
-from embodied.safety import bare
+from embodied.safety import Labelled, bare
 from embodied.types import Action, Observation, Policy, PoseAction, Robot, RobotSpec, Vector
 
 BURSTS = (1, 3)  # in a perturbed episode, both ends included
@@ -28,14 +28,6 @@ SLIP_PROBABILITY = 0.2
 SLIP = 0.4  # share of the gripper's range
 TAKEOVER_STEPS = (5, 60)  # the expert takes over from a driving policy somewhere in between
 TEXT_SPAN_S = 0.5
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """A simulator that tells the truth behind the current observation."""
-
-    def labels(self) -> Mapping[str, Vector]:
-        """Return the labels that a Step would carry now."""
 
 
 @runtime_checkable

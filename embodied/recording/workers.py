@@ -15,9 +15,9 @@ from typing import Any
 
 from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_policy, open_robot
-from embodied.recording.demonstration import Labelled, demonstrate
+from embodied.recording.demonstration import demonstrate
 from embodied.recording.episode import Episode
-from embodied.safety import bare
+from embodied.safety import Labelled, bare
 from embodied.types import Policy, Robot, RobotSpec
 
 
