@@ -140,6 +140,15 @@ def test_a_frame_that_is_not_its_cameras_goes_raw_whatever_was_agreed() -> None:
             np.testing.assert_array_equal(seen[name], frame, strict=True)
 
 
+@pytest.mark.parametrize("frames", ["shared", "jpeg:95", "raw"])
+def test_a_frame_that_is_a_view_crosses_as_it_looks(frames: str) -> None:
+    client, server = agree(frames)
+    turned = {name: frame[::-1, ::-1] for name, frame in FRAMES.items()}
+    _, seen = server.unpack(policy_pb2.ActRequest, client.pack(REQUEST, turned))
+    for name, frame in turned.items():
+        assert np.abs(seen[name].astype(int) - frame).mean() < 3
+
+
 def test_more_frames_in_flight_than_the_memory_holds_go_raw() -> None:
     client, server = agree("shared")
     sent = [{c.name: smooth(c, seed) for c in CAMERAS} for seed in range(9)]
@@ -268,5 +277,7 @@ def test_cameras_too_large_for_a_message_are_not_decoded_from_a_small_one() -> N
         FrameCodec.offer(sky, "jpeg")
     with pytest.raises(ProtocolError, match="frames of 192000000 bytes"):
         FrameCodec.accept(pb.FrameOffer(encodings=[JPEG]), sky)
+    with pytest.raises(EmbodiedError, match="at most 65500 pixels a side"):
+        FrameCodec.offer([Camera("line", 1, 70_000, 45.0)], "jpeg")
     with pytest.raises(ProtocolError, match="quality of 101"):
         FrameCodec.accept(pb.FrameOffer(encodings=[JPEG], jpeg_quality=101), CAMERAS)

@@ -119,7 +119,7 @@ def decode_actions(message: pb.Actions) -> tuple[Action, ...]:
     if poses.ndim != 2 or not len(poses):
         raise InvalidActionError(f"poses must be (k, n) with k >= 1, got {poses.shape}")
     _check_chunk(len(poses))
-    return tuple(PoseAction(pose) for pose in poses)
+    return tuple(map(PoseAction, poses))
 
 
 def encode_step(step: Step) -> pb.Step:

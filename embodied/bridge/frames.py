@@ -166,6 +166,8 @@ class FrameCodec:
     def _require_jpeg(self) -> None:
         if not jpeg.is_installed():
             raise CannotEncodeError(jpeg.MISSING)
+        if any(max(camera.height, camera.width) > jpeg.MAX_SIDE for camera in self._cameras.values()):
+            raise CannotEncodeError(f"a JPEG has at most {jpeg.MAX_SIDE} pixels a side")
         if (size := sum(c.height * c.width * 3 for c in self._cameras.values())) > MAX_MESSAGE_BYTES:
             raise CannotEncodeError(f"frames of {size} bytes; decoded they may have {MAX_MESSAGE_BYTES}")
 

@@ -12,6 +12,7 @@ from embodied.types import Camera, Frame
 from embodied.v1 import types_pb2 as pb
 
 DEFAULT_QUALITY = 90
+MAX_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 MISSING = "OpenCV is not installed; pip install 'embodied-runtime[record]'"
 
 _BEGIN, _END = b"\xff\xd8", b"\xff\xd9"
@@ -35,7 +36,8 @@ def encode_jpeg(frame: Frame, quality: int) -> pb.Jpeg:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     )
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), parameters)
+    bgr = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2BGR)  # cv2 reads no negative strides
+    _, data = cv2.imencode(".jpg", bgr, parameters)
     return pb.Jpeg(height=frame.shape[0], width=frame.shape[1], data=data.tobytes())
 
 
