@@ -129,9 +129,80 @@ def test_no_module_imports_itself_through_others():
         visit(name, ())
 
 
+PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}
+RUNNERS = {"eval", "exec", "compile", "__import__"}
+# A module's name is the registry: what the user names on the command line, or a folder holds; nothing off the wire.
+IMPORTERS = {"embodied.modules", "embodied.cli", "envs.tasks"}
+
+
 def test_nothing_is_pickled():
-    forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
-    assert [f"{i.importer}:{i.line}" for i in IMPORTS if i.module.partition(".")[0] in forbidden] == []
+    assert [f"{i.importer}:{i.line}" for i in IMPORTS if i.module.partition(".")[0] in PICKLES] == []
+
+
+def dangers(name: str, tree: ast.AST) -> Iterator[str]:
+    """Yield what could run or unpickle what it is given: eval and its kin, loaders that unpickle, a shell."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (danger := danger_of(name, node)):
+            yield f"{name}:{node.lineno} {danger}"
+        elif isinstance(node, ast.Name) and node.id in RUNNERS and isinstance(node.ctx, ast.Load):
+            yield f"{name}:{node.lineno} {node.id}"  # also where it is only handed on
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"builtins", "__builtins__"}:
+            yield f"{name}:{node.lineno} {ast.unparse(node)}"
+
+
+def danger_of(name: str, call: ast.Call) -> str:
+    """Return what is dangerous about a call, empty if nothing."""
+    called = ast.unparse(call.func)
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    last = called.rpartition(".")[2]
+    if called == "torch.load" and given.get("weights_only") != "True":
+        return "torch.load without weights_only=True"
+    if given.get("allow_pickle", "False") != "False":
+        return f"{called} with allow_pickle"
+    if called.startswith("yaml.") and last in {"load", "load_all", "unsafe_load", "full_load"}:
+        return f"{called}, which makes any object"
+    if given.get("shell", "False") != "False" or called in {"os.system", "os.popen", "subprocess.getoutput"}:
+        return f"{called} runs a shell"
+    if last == "import_module" and not isinstance(call.args[0], ast.Constant) and name not in IMPORTERS:
+        return f"{called} of what it is given"
+    return f"{called} unpickles" if last in {"read_pickle", "to_pickle"} else ""
+
+
+def test_nothing_runs_what_it_is_given():
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    assert [danger for name, tree in trees.items() for danger in dangers(name, tree)] == []
+    runners = [i for i in IMPORTS if i.module in {"runpy", "code", "codeop"}]
+    assert [f"{i.importer}:{i.line}" for i in runners] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "exec(text)",
+        "run = eval",
+        "builtins.exec(text)",
+        "compile(text, '', 'exec')",
+        "__import__(name)",
+        "importlib.import_module(name)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "yaml.load(text)",
+        "subprocess.run(line, shell=True)",
+        "os.system(line)",
+        "pd.read_pickle(path)",
+    ],
+)
+def test_the_search_finds_what_it_is_for(source):
+    assert len(list(dangers("some.module", ast.parse(source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source", ["model.eval()", "re.compile('a')", "torch.load(path, weights_only=True)", "np.load(path)"]
+)
+def test_the_search_leaves_alone_what_is_harmless(source):
+    assert list(dangers("some.module", ast.parse(source))) == []
 
 
 def test_the_schema_folder_is_no_package():
