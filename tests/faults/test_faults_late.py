@@ -18,7 +18,7 @@ from tests.live_robot import SPEC, sweep
 from tests.raw_operator import RawOperator
 
 DEADLINE_S = 0.06
-THOUGHTS_S = (0.1, 0.2, 0.5, 1.0, 2.0)  # a policy's; the client's own deadline is the watchdog's 0.3 s
+THOUGHTS_S = (0.1, 0.25, 0.7, 1.0, 2.0)  # a policy's; the client's own deadline is the watchdog's 0.5 s
 
 
 @pytest.mark.parametrize("trials", TRIALS)

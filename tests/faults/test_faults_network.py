@@ -21,16 +21,26 @@ from tests.raw_operator import RawOperator
 
 
 @pytest.mark.parametrize("trials", TRIALS)
-@pytest.mark.parametrize(("delay_ms", "jitter_ms"), [(10, 0), (50, 0), (50, 40), (200, 0), (200, 150)])
+@pytest.mark.parametrize(
+    ("delay_ms", "jitter_ms", "max_age_s"),
+    [
+        (10, 0, WATCHDOG_S),  # the client's own default
+        (50, 0, WATCHDOG_S),
+        (50, 40, WATCHDOG_S),
+        (200, 0, WATCHDOG_S),
+        (200, 100, WATCHDOG_S),
+        (200, 0, 0.3),
+    ],
+)
 def test_a_delayed_operator_keeps_its_lease_and_what_comes_too_late_is_dropped(
-    delay_ms: int, jitter_ms: int, trials: int, live: Host, table: Table
+    delay_ms: int, jitter_ms: int, max_age_s: float, trials: int, live: Host, table: Table
 ) -> None:
     before, added_ms, executed = status(live.address), list[float](), list[int]()
-    too_late = 2 * (delay_ms - jitter_ms) / 1e3 > WATCHDOG_S  # each way; the client's deadline is the watchdog's
+    too_late = 2 * (delay_ms - jitter_ms) / 1e3 > max_age_s  # each way
     forbidden = PoseAction(np.float32(FORBIDDEN[0]))
     with (
         Proxy(live.address, delay_s=delay_ms / 1e3, jitter_s=jitter_ms / 1e3) as proxy,
-        RemoteRobot(proxy.address) as robot,
+        RemoteRobot(proxy.address, max_age_s=max_age_s) as robot,
     ):
         robot.reset(0, "sweep")
         for trial in range(trials):
@@ -49,9 +59,13 @@ def test_a_delayed_operator_keeps_its_lease_and_what_comes_too_late_is_dropped(
     assert after.late_actions - before.late_actions == 3 * executed.count(0)
     if too_late:
         assert not any(executed)
-    elif 2 * (delay_ms + jitter_ms) / 1e3 < WATCHDOG_S / 2:
+    elif 2 * (delay_ms + jitter_ms) / 1e3 < max_age_s / 2:
         assert all(executed)
-    words = f"delay {delay_ms} ms" + (f" ± {jitter_ms} ms" if jitter_ms else "") + " each way"
+    words = (
+        f"delay {delay_ms} ms"
+        + (f" ± {jitter_ms} ms" if jitter_ms else "")
+        + f" each way, deadline {max_age_s * 1e3:g} ms"
+    )
     table.add(words, "added to a step, ms", added_ms)
     table.add(words, "steps carried out", [bool(count) for count in executed])
 

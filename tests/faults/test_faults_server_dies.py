@@ -43,7 +43,10 @@ def test_the_operator_is_told_and_what_was_recorded_so_far_is_kept(trials: int, 
     for trial in range(trials):
         folder, counter, killed_s = tmp_path / str(trial), Counter(), list[float]()
         folder.mkdir()
-        with host(folder, "--realtime", control_hz=CONTROL_HZ) as live, RemoteRobot(live.address) as robot:
+        with (
+            host(folder, "--realtime", control_hz=CONTROL_HZ, watchdog_s=5.0) as live,
+            RemoteRobot(live.address) as robot,
+        ):
 
             def kill() -> None:
                 live.send(signal.SIGKILL)

@@ -71,7 +71,7 @@ def send_anything(live: Host, examples: int) -> int:
 def test_whatever_is_commanded_the_setpoints_stay_within_the_limits(
     examples: int, tmp_path_factory: pytest.TempPathFactory, table: Table
 ) -> None:
-    with host(tmp_path_factory.mktemp("live"), "--realtime", control_hz=CONTROL_HZ) as live:
+    with host(tmp_path_factory.mktemp("live"), "--realtime", control_hz=CONTROL_HZ, watchdog_s=5.0) as live:
         sent = send_anything(live, examples)
         live.evidence.wait_for_rest()
         live.evidence.check(forbidden=False)
