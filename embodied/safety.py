@@ -130,12 +130,11 @@ class SafeRobot(Limited, Generic[B]):
     def step(self, *actions: Action, frames: bool = True) -> Step:
         """Carry out the actions in order until they end, the episode ends, or stop() is called, as Robot.step.
 
-        A stop drops the rest of the chunk and lets simulated time go on until the motion has braked to rest.
+        A stop drops the rest of the chunk and lets simulated time go on until the motion has braked to rest. Between
+        steps time stands still and there is nothing to stop, so that how long an operator thinks changes nothing.
         """
         self._require(actions)
-        if self._stopped.is_set():
-            self._motion.hold()
-            self._stopped.clear()
+        self._stopped.clear()
         tally = _Tally()
         for action in actions:
             tally.executed += 1

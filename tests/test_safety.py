@@ -140,9 +140,14 @@ def test_a_stop_in_mid_chunk_drops_the_rest_and_brakes_to_rest(robot: SafeRobot[
 
 
 def test_a_stop_between_steps_leaves_the_next_chunk_alone(robot: SafeRobot[ServoBody]) -> None:
+    other = SafeRobot(ServoBody())
+    other.reset(0, "wait")
+    for one in (robot, other):
+        one.step(pose(*robot.body.way[0] + 0.15))
     robot.stop()
-    step = robot.step(*[pose(0, 0)] * 3)
-    assert (step.executed, step.dropped) == (3, 0)
+    steps = [one.step(*[pose(0, 0)] * 3) for one in (robot, other)]
+    assert [(step.executed, step.dropped) for step in steps] == [(3, 0)] * 2
+    np.testing.assert_array_equal(robot.body.way, other.body.way)
 
 
 def test_the_end_of_an_episode_drops_nothing(robot: SafeRobot[ServoBody]) -> None:
