@@ -1,4 +1,4 @@
-"""Folders as `embodied certs` makes them, and others with one thing wrong, for tests of what either end says to them."""
+"""Folders as `embodied certs` makes them, and some with one thing wrong: for tests of what either end says to them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     "text", ["0.0.0.0:0", "[::]:0", "192.168.1.4:50051", "robot.local:50051", "127.0.0.1.example:1"]
 )
 def test_what_other_machines_can_reach_is_refused_unless_insecure(text: str) -> None:
-    with pytest.raises(EmbodiedError, match="can be reached from other machines.*--tls DIR.*--token FILE.*--insecure"):
+    with pytest.raises(EmbodiedError, match=r"can be reached from other machines.*--tls DIR.*--token FILE.*--insecure"):
         serve_robot(DummyRobot, text)
 
 

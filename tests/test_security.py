@@ -33,12 +33,14 @@ from embodied.bridge.policy_server import serve_policy
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.bridge.robot_server import MAX_STREAMS, SPARE_THREADS, RobotServer, serve_robot
 from embodied.bridge.watcher import watch_robot
+from embodied.cli import main
 from embodied.errors import EmbodiedError, ProtocolError
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Step
 from embodied.v1 import robot_pb2 as pb
 from policies.hold import HoldPolicy
 from tests.certificates import PAST, make_folder
 from tests.dummy_robot import DummyRobot
+from tests.toy_world import make as make_toy
 
 SERVICE = "/embodied.v1.RobotService"
 AT_ONCE_S = 4.0  # far below any time-out that would hide the reason
@@ -253,6 +255,28 @@ def test_the_emergency_stop_needs_the_token_and_no_lease(root: Path) -> None:
         robot.step(PoseAction(np.zeros(3, np.float32)))
         with stop_button(server.address, credentials=client_of(root, "token")) as button:
             assert button.press().stopped
+
+
+@pytest.mark.parametrize("kind", ["mutual", "tls and token", "token"])
+def test_the_command_line_drives_and_stops_with_the_same_files(
+    root: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [] if kind == "token" else ["--tls", str(root / "tls")]
+    options += [] if kind == "mutual" else ["--token", str(root / "token")]
+    credentials = server_of(root, kind)
+    with (
+        serve_robot(make_toy, credentials=credentials) as robot,
+        serve_policy(HoldPolicy, credentials=credentials) as policy,
+    ):
+        rollout = ["rollout", "--robot", robot.address, "--policy", policy.address, "--task", "reach", "--videos", "0"]
+        rollout += ["--episodes", "1", "--max-steps", "3", "--out", str(tmp_path / "out")]
+        assert main([*rollout, *options]) == 0
+        assert main(["stop", robot.address, *options]) == 0
+        assert main(["stop", robot.address, *options, "--status"]) == 1
+        capsys.readouterr()
+        assert main(["stop", robot.address, "--release"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and ("--tls DIR" in said or "--token FILE" in said)
 
 
 def test_a_stranger_is_logged_once_and_no_token_ever(root: Path, caplog: pytest.LogCaptureFixture) -> None:
