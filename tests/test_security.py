@@ -399,6 +399,31 @@ def test_a_flood_is_refused_and_the_emergency_stop_heard() -> None:
         wait_until(lambda: can_describe(server.address))
 
 
+def test_calls_that_never_say_what_they_ask_do_not_silence_the_emergency_stop() -> None:
+    never = queue.SimpleQueue[bytes | None]()
+    with served() as server, grpc.insecure_channel(server.address) as channel:
+        half_said = [
+            channel.stream_unary(f"{SERVICE}/{method}").future(iter(never.get, None), timeout=60)
+            for method in ("EmergencyStop", "ReleaseEmergencyStop", "Stop", "Status") * 10
+        ]
+        with stop_button(server.address) as button:
+            assert button.press().stopped
+        for call in half_said:
+            assert isinstance(call.exception(timeout=20), grpc.RpcError)
+            never.put(None)
+        with stop_button(server.address) as button:
+            assert button.status().stopped  # nor did any of them count as asked
+
+
+def test_a_request_that_is_none_of_its_type_is_refused() -> None:
+    with served() as server, grpc.insecure_channel(server.address) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(f"{SERVICE}/EmergencyStop")(b"\xff" * 40, timeout=10)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with stop_button(server.address) as button:
+            assert not button.status().stopped
+
+
 def can_describe(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         try:

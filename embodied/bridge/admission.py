@@ -5,11 +5,13 @@ from __future__ import annotations
 import hmac
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,6 +20,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # only its stub can be s
 MAX_WAITING = 64  # calls that wait for a thread; more are refused at once
 MAX_STRANGERS = 256  # told apart in the log; after that many, one line more says that there are others
 REFUSING_THREADS = 2
+REQUEST_S = 1.0  # for the request of a call with a single one to arrive
+LEAST_S = 0.05  # the same, where the call had to wait for its thread longer than that
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ class Admission(grpc.ServerInterceptor):
 
     The token is asked of every method, the emergency stop, health and reflection too. A crowd keeps out only calls that
     share the pool: a method with threads of its own (experimental_thread_pool), as the emergency stop has, is always
-    heard.
+    heard. Nor can calls that never say what they ask keep those threads: they are ended after REQUEST_S.
     """
 
     def __init__(self, token: str | None, pool: CountingPool) -> None:
@@ -76,12 +80,12 @@ class Admission(grpc.ServerInterceptor):
         handler = continuation(details)
         if handler is not None and self._pool.is_crowded and not _has_own_threads(handler):
             return self._refusal(self._crowded)
-        return handler
+        return None if handler is None else _hurried(handler, time.monotonic() + REQUEST_S)
 
     def _refusal(self, refuse: Callable[[grpc.ServicerContext], None]) -> Handler:
-        def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             refuse(context)
-            return ()
+            return iter(())
 
         behaviour.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
         return grpc.stream_stream_rpc_method_handler(behaviour)  # to the wire a unary call is a short stream
@@ -119,6 +123,35 @@ def _as_bytes(value: str | bytes) -> bytes:
 def _has_own_threads(handler: Handler) -> bool:
     behaviours = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
     return any(getattr(behaviour, "experimental_thread_pool", None) for behaviour in behaviours)
+
+
+def _hurried(handler: Handler, due_s: float) -> Handler:
+    """Return a handler that waits for its one request until due_s alone; gRPC's own waits on a thread for ever."""
+    behaviour: Any = handler.unary_unary
+    decode: Any = handler.request_deserializer
+    encode: Any = handler.response_serializer
+    if behaviour is None:
+        return handler
+
+    def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        late = threading.Timer(max(due_s - time.monotonic(), LEAST_S), context.cancel)
+        late.start()
+        try:
+            data = next(requests, None)
+        finally:
+            late.cancel()
+        try:
+            request = None if data is None else decode(data)
+        except DecodeError:
+            request = None
+        if request is None:
+            _end(context, grpc.StatusCode.INVALID_ARGUMENT, "the request is missing, or no message of its type")
+            return iter(())
+        return iter((encode(behaviour(request, context)),))
+
+    if pool := getattr(behaviour, "experimental_thread_pool", None):
+        answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return grpc.stream_stream_rpc_method_handler(answer)
 
 
 def _end(context: grpc.ServicerContext, code: grpc.StatusCode, details: str) -> None:
