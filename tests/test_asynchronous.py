@@ -296,7 +296,7 @@ class Slow(Gate):
 
 def test_a_policy_server_that_misses_its_deadline_gives_no_chunk_and_the_plan_goes_on():
     inner = Slow(line(1000))
-    with serve_policy(lambda: inner) as server, RemotePolicy(server.address, within_s=0.05) as remote:
+    with serve_policy(lambda: inner) as server, RemotePolicy(server.address, within_s=0.5) as remote:
         policy = AsyncPolicy(remote, horizon=3)
         policy.reset("slide", SPEC)
         until(lambda step: policy.act(seen_at(0)) is not None and policy.counts["chunks"] == 1)
@@ -307,8 +307,10 @@ def test_a_policy_server_that_misses_its_deadline_gives_no_chunk_and_the_plan_go
 
 
 def test_closing_ends_the_thread():
+    before = threading.active_count()
     policy = AsyncPolicy(Slider(line(9)))
     policy.reset("slide", SPEC)
     policy.act(seen_at(0))
+    assert threading.active_count() == before + 1
     policy.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("inference")]
+    assert threading.active_count() == before
