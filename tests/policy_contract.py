@@ -1,13 +1,18 @@
-"""What every Policy must do, local or remote: inherit PolicyContract and give it `policy` and `robot_spec` fixtures."""
+"""What every Policy must do, local or remote: inherit PolicyContract and give it `policy` and `robot_spec` fixtures.
+
+One whose sessions share forward passes inherits BatchingContract instead.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from embodied.errors import InvalidObservationError, ProtocolError, SpecMismatchError
+from embodied.bridge.batching import Batching
+from embodied.errors import EmbodiedError, InvalidObservationError, ProtocolError, SpecMismatchError
 from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec
 
 
@@ -98,3 +103,67 @@ class PolicyContract:
         cut = {**observation.frames, name: observation.frames[name][:-1]}
         with pytest.raises(InvalidObservationError, match=name):
             policy.act(replace(observation, frames=cut))
+
+
+class BatchingContract(PolicyContract):
+    """The contract of a policy that is Batching as well: sessions answered together, each as if it were alone."""
+
+    sessions = 5
+
+    def in_sessions(self, policy: Batching, robot_spec: RobotSpec) -> list[Batching]:
+        forks = [policy, *(policy.fork() for _ in range(self.sessions - 1))]
+        for fork in forks:
+            fork.reset(self.instruction, robot_spec)
+        return forks
+
+    def test_sessions_answered_together_are_answered_as_if_alone(self, policy: Policy, robot_spec: RobotSpec) -> None:
+        assert isinstance(policy, Batching)
+        together, alone = self.in_sessions(policy, robot_spec), self.in_sessions(policy.fork(), robot_spec)
+        for step in range(3):
+            observations = [
+                random_observation(robot_spec, self.sessions * step + i, self.instruction) for i in range(self.sessions)
+            ]
+            answers = type(policy).act_together(together, observations)
+            for answer, one, observation in zip(answers, alone, observations, strict=True):
+                assert not isinstance(answer, EmbodiedError)
+                self.assert_same_actions(answer, one.act(observation), robot_spec)
+
+    def assert_same_actions(self, found: Sequence[Action], expected: Sequence[Action], robot_spec: RobotSpec) -> None:
+        """Assert that poses differ by less than a thousandth of a field's range, and that all else is the same.
+
+        Logits of a batch differ in their last bits, so a value that lies between two value tokens may become either;
+        those are a thousandth apart. Few do: nearly all are equal to the last bit.
+        """
+        assert len(found) == len(expected)
+        ranges = np.array([f.high - f.low for f in robot_spec.action])
+        for one, other in zip(found, expected, strict=True):
+            if isinstance(one, PoseAction) and isinstance(other, PoseAction):
+                assert (np.abs(one.values - other.values) <= 1.001e-3 * ranges).all()
+            else:
+                assert one == other
+
+    def test_what_one_session_is_refused_keeps_none_from_its_answer(
+        self, policy: Policy, robot_spec: RobotSpec
+    ) -> None:
+        assert isinstance(policy, Batching)
+        forks = [*self.in_sessions(policy, robot_spec), policy.fork()]  # the last was never reset
+        observations = [random_observation(robot_spec, seed, self.instruction) for seed in range(len(forks))]
+        observations[0].state[-1] = np.nan
+        name = robot_spec.cameras[0].name
+        observations[2] = replace(
+            observations[2], frames={**observations[2].frames, name: np.zeros((1, 1, 3), np.uint8)}
+        )
+        answers = type(policy).act_together(forks, observations)
+        refused = [type(answer) if isinstance(answer, EmbodiedError) else None for answer in answers]
+        assert refused == [InvalidObservationError, None, InvalidObservationError, None, None, ProtocolError]
+        for i in (1, 3, 4):
+            alone = policy.fork()
+            alone.reset(self.instruction, robot_spec)
+            answer = answers[i]
+            assert not isinstance(answer, EmbodiedError)
+            self.assert_same_actions(answer, alone.act(observations[i]), robot_spec)
+        assert len(forks[0].act(random_observation(robot_spec, 0, self.instruction))) >= 1  # and its episode goes on
+
+    def test_nothing_is_answered_where_nothing_is_asked(self, policy: Policy) -> None:
+        assert isinstance(policy, Batching)
+        assert list(type(policy).act_together([], [])) == []

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from embodied.bridge.policy_client import RemotePolicy
+from embodied.bridge.policy_server import serve_policy
 from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError, SpecMismatchError
 from embodied.modules import open_policy
 from embodied.types import Camera, Field, Limits, Policy, PoseAction, RobotSpec, TextAction
 from policies.checkpoint import Checkpoint
-from policies.token import OLD_WEIGHT, TokenPolicy
-from tests.policy_contract import PolicyContract, random_observation
+from policies.token import OLD_WEIGHT, TokenPolicy, make
+from tests.policy_contract import BatchingContract, PolicyContract, random_observation
 from tests.remote import remote_policy
 from tests.tiny_policy import PLAN, SKILLS, SPEC, tiny_checkpoint
 
@@ -43,11 +45,11 @@ def poses(actions: object) -> np.ndarray:
     return np.stack([a.values for a in actions])
 
 
-class TestTokenPolicy(PolicyContract):
+class TestTokenPolicy(BatchingContract):
     """Local, poses."""
 
 
-class TestTextTokenPolicy(PolicyContract):
+class TestTextTokenPolicy(BatchingContract):
     """Local, text actions."""
 
     @pytest.fixture
@@ -70,6 +72,51 @@ def test_remote_actions_are_the_local_ones_bit_for_bit(checkpoint: Checkpoint, p
     with remote_policy(lambda: TokenPolicy(checkpoint, horizon=2)) as remote:
         remote.reset(SAY, SPEC)
         np.testing.assert_array_equal(poses(policy.act(observation)), poses(remote.act(observation)), strict=True)
+
+
+def test_a_lone_remote_session_is_the_local_one_whoever_else_is_connected(checkpoint: Checkpoint) -> None:
+    local = TokenPolicy(checkpoint, horizon=2)
+    local.reset(SAY, SPEC)
+    with (
+        serve_policy(lambda: TokenPolicy(checkpoint, horizon=2)) as server,
+        RemotePolicy(server.address) as idle,
+        RemotePolicy(server.address) as remote,
+    ):
+        idle.reset(SAY, SPEC)
+        remote.reset(SAY, SPEC)
+        for seed in range(3):
+            seen = random_observation(SPEC, seed, SAY)
+            np.testing.assert_array_equal(poses(remote.act(seen)), poses(local.act(seen)), strict=True)
+
+
+def test_the_shipped_policy_answers_nearly_every_value_of_a_batch_to_the_last_bit() -> None:
+    policy = make(ensemble=False)
+    forks, alone = [policy.fork() for _ in range(8)], policy.fork()
+    observations = [random_observation(policy.spec, seed, SAY) for seed in range(len(forks))]
+    for fork in forks:
+        fork.reset(SAY, policy.spec)
+    equal = []
+    for answer, observation in zip(TokenPolicy.act_together(forks, observations), observations, strict=True):
+        alone.reset(SAY, policy.spec)
+        BatchingContract().assert_same_actions(answer, alone.act(observation), policy.spec)
+        alone.reset(SAY, policy.spec)
+        equal.append(poses(answer) == poses(alone.act(observation)))
+    assert np.mean(equal) > 0.98
+    assert all(fork.checkpoint is policy.checkpoint for fork in forks)
+
+
+def test_sessions_with_other_skills_and_instructions_spell_side_by_side(checkpoint: Checkpoint) -> None:
+    skills = [("stay",), SKILLS, ("move left and then right", "up"), (SKILLS[0],)]
+    says = [SAY, "push", "push the blue cube", "reach the target"]
+    policies = [TokenPolicy(checkpoint, mode="text") for _ in range(4)]
+    alone = TokenPolicy(checkpoint, mode="text")
+    observations = [random_observation(SPEC, seed, SAY) for seed in range(4)]
+    for policy, can, say in zip(policies, skills, says, strict=True):
+        policy.reset(say, replace(SPEC, skills=can))
+    answers = TokenPolicy.act_together(policies, observations)
+    for answer, observation, can, say in zip(answers, observations, skills, says, strict=True):
+        alone.reset(say, replace(SPEC, skills=can))
+        assert answer == alone.act(observation)
 
 
 def changed(value: object) -> object:

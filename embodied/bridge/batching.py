@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, cast, runtime_checkable
 
+from embodied.bridge.refusals import without_traceback
 from embodied.errors import EmbodiedError, LateError, ProtocolError
 from embodied.types import Action, Observation, Policy, RobotSpec
 
@@ -103,6 +104,7 @@ class Table:
 
     def __init__(self, *, lanes: int, room: int) -> None:
         """Start the lanes; room is how many observations may wait."""
+        self.dropped = 0  # observations so far that made way for others
         self._room, self._idle = room, lanes
         self._news = threading.Condition()
         self._waiting: list[Turn] = []  # as heard, oldest first
@@ -111,6 +113,11 @@ class Table:
         self._lanes = [threading.Thread(target=self._run, name=f"policy-{i}", daemon=True) for i in range(lanes)]
         for lane in self._lanes:
             lane.start()
+
+    @property
+    def waiting(self) -> int:
+        """Return how many turns wait."""
+        return len(self._waiting)
 
     def add(self, turn: Turn) -> None:
         """Let a turn wait; an observation overtakes the one before it of its session, and for room the oldest goes."""
@@ -163,6 +170,7 @@ class Table:
 
     def _drop(self, turn: Turn, why: str) -> None:
         self._waiting.remove(turn)
+        self.dropped += 1
         turn.ticket.refuse(LateError(f"the observation was dropped: {why}"))
 
     def _run(self) -> None:
@@ -247,10 +255,10 @@ def _results(turns: Sequence[Turn]) -> Sequence[Sequence[Action] | Exception | N
         policies = [cast(Batching, turn.seat.policy) for turn in turns]
         return type(policies[0]).act_together(policies, [cast(Observation, turn.asked) for turn in turns])
     except EmbodiedError as error:
-        return [error] * len(turns)
+        return [without_traceback(error)] * len(turns)
     except Exception as error:  # the policy's own failure: the clients are told, the server lives
         log.exception("the policy failed")
-        return [error] * len(turns)
+        return [without_traceback(error)] * len(turns)
 
 
 def _result(turn: Turn) -> Sequence[Action] | None:

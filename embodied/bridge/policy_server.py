@@ -96,14 +96,20 @@ class PolicyService:
                     grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._name} already serves {MAX_SESSIONS} sessions"
                 )
             session = PolicySession(Seat(policy), self._table, self._spec)
-            try:
-                yield from session.replies(requests)
-            finally:
-                session.leave()
+            if not context.add_callback(session.leave):  # the client is gone already
+                return
+            yield from session.replies(requests)
 
 
 class PolicyServer(BridgeServer):
     """A running policy server."""
+
+    table: Table
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait for the policy."""
+        return self.table.waiting
 
 
 def serve_policy(
@@ -127,6 +133,7 @@ def serve_policy(
     except BaseException:
         server.stop()
         raise
-    table = Table(lanes=lanes, room=MAX_SESSIONS)
-    server.start(pb.DESCRIPTOR.services_by_name["PolicyService"], PolicyService(name, pool, table), table.close)
+    server.table = Table(lanes=lanes, room=MAX_SESSIONS)
+    service = PolicyService(name, pool, server.table)
+    server.start(pb.DESCRIPTOR.services_by_name["PolicyService"], service, server.table.close)
     return server

@@ -90,8 +90,8 @@ class PolicySession:
                 pending = self._hear(data, time.monotonic_ns())
                 del data  # a frame's worth of memory, which the next request can have
                 yield pending
-        except grpc.RpcError:  # the stream broke, and nobody wants what still waits
-            self._table.leave(self._seat)
+        except grpc.RpcError:
+            pass  # the stream broke, or so it seems: to gRPC that may look like an end as well, and its callback tells
         finally:
             self._ended = True
             self._codec.close()
