@@ -300,9 +300,9 @@ def test_a_policy_server_that_misses_its_deadline_gives_no_chunk_and_the_plan_go
         policy = AsyncPolicy(remote, horizon=3)
         policy.reset("slide", SPEC)
         until(lambda step: policy.act(seen_at(0)) is not None and policy.counts["chunks"] == 1)
+        threading.Timer(1.0, inner.gate.set).start()  # well after the deadline
         until(lambda step: policy.act(seen_at(3)) is not None and policy.counts["late_chunks"] >= 1)
         assert places(policy.act(seen_at(5)))[0] != MEASURED  # of the plan, with no hold
-        inner.gate.set()
         policy.close()
 
 
