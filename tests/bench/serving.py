@@ -101,7 +101,7 @@ def main() -> None:
                 found[count].append(measure(pipes[:count], args.seconds))
         for pipe in pipes:
             pipe.send(None)
-    print(f"{args.policy} {' '.join(options)}, {os.cpu_count()} cores, {ROUNDS} rounds of {args.seconds:g} s each")
+    print(f"{' '.join([args.policy, *options])}, {os.cpu_count()} cores, {ROUNDS} rounds of {args.seconds:g} s each")
     print_table(found, args.seconds)
 
 
