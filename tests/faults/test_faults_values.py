@@ -67,7 +67,7 @@ def send_anything(live: Host, examples: int) -> int:
     return sent
 
 
-@pytest.mark.parametrize("examples", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_whatever_is_commanded_the_setpoints_stay_within_the_limits(
     examples: int, tmp_path_factory: pytest.TempPathFactory, table: Table
 ) -> None:
