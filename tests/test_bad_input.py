@@ -74,7 +74,7 @@ def refused(arguments, capfd) -> str:
     [
         ([*ROLLOUT, "--robot", "envs/so101.py"], "no robot module 'envs/so101.py'"),
         ([*ROLLOUT, "--robot", "policies.hold"], "HoldPolicy, which is no robot: it lacks"),
-        ([*ROLLOUT, "--policy", "tests.toy_world"], "ToyRobot, which is no policy: it lacks ['act']"),
+        ([*ROLLOUT, "--policy", "tests.toy_world"], "SafeRobot, which is no policy: it lacks ['act']"),
         ([*ROLLOUT, "--task", "reach,"], "no task ''; toy has ['push', 'reach']"),
         ([*ROLLOUT, "--option", "size=big"], "option 'size' of tests.toy_world takes int, got 'big'"),
         ([*ROLLOUT, "--option", "size=16.5"], "takes int, got 16.5"),
