@@ -43,8 +43,8 @@ HOMING_STEP_RAD = 0.15
 SIZES_PX = (16, 960)
 STEPS_OF_SUCCESS = 3  # a passing glimpse of the goal is not success
 TICKS_A_STEP = round(CONTROL_PERIOD_S / TICK_S)
-# STS3215: 0.222 s for 60 degrees without load at its rated voltage. Its torque of 3.35 N m over its own 0.028 kg m² (both
-# in so101.xml) is 120 rad/s²; the ramp that LeRobot sets in its registers, 38.9, costs the shipped policy 4 % of stacks.
+# STS3215: 0.222 s for 60 degrees without load at its rated voltage. Its 3.35 N m over its own 0.028 kg m², both in
+# so101.xml, are 120 rad/s²; the ramp that LeRobot sets in its registers, 38.9, costs the shipped policy 4 % of stacks.
 SERVO_RAD_S = 4.7
 SERVO_RAD_S2 = 100.0
 # Where the fingertips can come at all, but for the table. Experts go down to 12 mm and the shipped policy to 11 mm.
