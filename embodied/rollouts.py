@@ -158,7 +158,7 @@ class _Ending:
 
 
 class _EndablePolicy:
-    """A policy that ends the process, in order, at the first decision after it was asked to."""
+    """A policy that ends the process, in order, at the first decision after it was asked to or its parent has died."""
 
     def __init__(self, policy: Policy, ending: _Ending) -> None:
         self._policy, self._ending = policy, ending
@@ -167,7 +167,8 @@ class _EndablePolicy:
         self._policy.reset(instruction, spec)
 
     def act(self, observation: Observation) -> Sequence[Action]:
-        if self._ending.asked:
+        parent = multiprocessing.parent_process()
+        if self._ending.asked or (parent is not None and not parent.is_alive()):  # nobody is left to stop the robot
             raise SystemExit(0)
         return self._policy.act(observation)
 
