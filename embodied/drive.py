@@ -41,7 +41,7 @@ class Drive:
         self._driven = self._done = False  # an episode, which may be over
         self._told = True  # its end, or that there is none
         self._last: Step | None = None  # None: no tick has come since the episode began
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._reward, self._interventions = 0.0, list[Intervention]()
 
     @property
@@ -80,7 +80,7 @@ class Drive:
             if self._driven and (self._motion.moving or not self._done):
                 self._advance()
             self._answer()
-        except Exception as error:  # the body's own failure: whoever steps is told, and a reset begins anew
+        except (Exception, SystemExit) as error:  # the body's own: whoever steps is told, and a reset begins anew
             self._failure = error
             self._driven = False
             self._motion.begin(None)

@@ -83,10 +83,12 @@ class Motion:
     def begin(self, position: NDArray[np.floating] | None) -> None:
         """Be at rest at position (n,); None where nobody knows it, and then the first command is taken as it stands.
 
-        Raise InvalidObservationError for a position that is not finite.
+        Raise InvalidObservationError for a position that is not finite, or further out of range than one tick may go.
         """
         if position is not None and not np.isfinite(position).all():
             raise InvalidObservationError(f"{self._spec.name} says that it is at {position}, which is nowhere")
+        if position is not None:
+            self._require_in_range(position)
         self._known = position is not None
         self._at = self._none if position is None else np.clip(position, self._low, self._high).astype(np.float64)
         self._at = np.where(self._delta, self._none, self._at)
@@ -139,6 +141,15 @@ class Motion:
         taken = tuple(self._interventions)
         self._interventions.clear()
         return taken
+
+    def _require_in_range(self, position: NDArray[np.floating]) -> None:
+        beyond = np.abs(position - np.clip(position, self._low, self._high))
+        outside = (beyond > np.maximum(self._one_tick, self._reached)) & ~self._delta
+        if outside.any():
+            names = {f.name: float(x) for f, x, out in zip(self._spec.action, position, outside, strict=True) if out}
+            raise InvalidObservationError(
+                f"{self._spec.name} begins outside its range, at {names}; move it back in before it is commanded"
+            )
 
     def _appear(self, aim: Array) -> None:
         if self._spec.limits != Limits():
@@ -279,6 +290,8 @@ class Motion:
 def _workspace(spec: RobotSpec, tool_position: ToolPosition | None) -> Workspace | None:
     if spec.limits.workspace is None:
         return None
+    if any(f.mode == "delta" for f in spec.action):
+        raise UnfitLimitsError(f"{spec.name} has a workspace, which cannot be kept where fields are deltas")
     if tool_position is None:
         raise UnfitLimitsError(f"{spec.name} has a workspace and no tool_position to tell where its tool is")
     return Workspace(spec.limits.workspace, tool_position)

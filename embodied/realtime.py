@@ -94,7 +94,7 @@ class RealTimeRobot(Limited):
         def run() -> None:
             try:
                 result.set_result(work())
-            except Exception as error:
+            except BaseException as error:  # the loop goes on, and whoever asked is told
                 result.set_exception(error)
 
         with self._asking:

@@ -180,10 +180,12 @@ class SafeRobot(Limited, Generic[B]):
         """Run one control period; return whether the episode is over."""
         began_ns = time.monotonic_ns()
         setpoints = np.array([self._motion.tick() for _ in range(self._motion.ticks)])
+        self._running = False  # if the body fails it is not where the motion is, and only a reset brings them together
         if self._servo:
             step = self._servo.follow(setpoints, frames=frames)
         else:
             step = self._plain.step(PoseAction(setpoints[-1].astype(np.float32)), frames=frames)
+        self._running = True
         tally.add(step, time.monotonic_ns() - began_ns)
         tally.shown = frames
         return step.done

@@ -171,10 +171,10 @@ class ControlSession:
 
     def _carry_out(self, request: pb.ControlRequest, heard_ns: int, refusal: ProtocolError | None) -> None:
         """Do what is asked and put the reply, on the robot's thread."""
-        if self.over:
-            return
         seen = None
         with self._host.working_for(self):
+            if self.over:  # asked only now: what ends it from here on is seen by the watchdog to be in vain
+                return
             try:
                 if refusal is not None:
                     raise refusal
@@ -182,16 +182,17 @@ class ControlSession:
                 reply = self._encode(request.sequence, seen)
             except EmbodiedError as error:
                 reply = self._refuse(request, error)
-            except (Exception, SystemExit) as error:  # the robot's own failure: the operator is told, the server lives
+            except BaseException as error:  # the robot's own failure: the operator is told, the server lives
+                self._host.halt()
                 log.exception("%s failed", self._host.spec.name)
                 reply = self._refuse(request, error)
-                self._host.halt()
         self._replies.put(reply)
         if seen is not None:
             self._last = seen
             self._host.audience.show(seen)
 
     def _do(self, request: pb.ControlRequest, heard_ns: int) -> Seen:
+        self._host.lease.require_since_release(heard_ns / 1e9)
         match request.WhichOneof("request"):
             case "reset":
                 return self._reset(request.reset)
@@ -203,10 +204,12 @@ class ControlSession:
 
     def _reset(self, request: pb.Reset) -> Seen:
         self._host.lease.require_may_move(self)
+        begun_s = time.monotonic()
         observation = self._host.thread.robot.reset(request.seed, request.task)
         seen = Seen(time.monotonic_ns(), observation)
         self._began = False  # an episode whose beginning was cut short is none
         self._host.lease.require_unlatched()
+        self._host.lease.require_since_release(begun_s)
         self._began = True
         return seen
 

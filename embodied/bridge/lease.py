@@ -67,6 +67,7 @@ class Lease(Generic[S]):
         self._holder: S | None = None
         self._taken = self._pressed = _Mark("", 0.0, 0.0)
         self._heard_s = 0.0
+        self._released_s = 0.0  # when the emergency stop was last released
         self._lapsed = self._latched = False
         self._late_actions = self._stalls = self._refused_requests = self._sessions = 0
 
@@ -143,6 +144,8 @@ class Lease(Generic[S]):
     def unlatch(self) -> None:
         """Release the emergency stop; idempotent."""
         with self._lock:
+            if self._latched:
+                self._released_s = self._clock_s()
             self._latched = False
 
     def require_unlatched(self) -> None:
@@ -154,6 +157,11 @@ class Lease(Generic[S]):
                     f"({self._clock_s() - self._pressed.clock_s:.1f} s ago); nothing moves until it is released: "
                     "embodied stop ADDRESS --release"
                 )
+
+    def require_since_release(self, asked_s: float) -> None:
+        """Raise LateError for what was asked, by the lease's clock, before the emergency stop was last released."""
+        if asked_s < self._released_s:
+            raise LateError(f"{self._robot} was stopped since: what was asked before the release is not carried out")
 
     def require_may_move(self, session: S) -> None:
         """Raise as require_unlatched does, and LateError if the session fell silent or has lost the lease."""

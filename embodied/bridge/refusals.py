@@ -32,10 +32,14 @@ _CODES = {kind: code for code, kind in _TYPES.items() if code != pb.ERROR_CODE_I
 
 def encode_error(error: BaseException) -> pb.Error:
     """Return the message of an error: its code and what it says, never a traceback."""
+    try:
+        words = str(error).encode(errors="replace").decode()  # a path may hold bytes that are no text
+    except Exception:  # somebody else's error, which cannot even say what it is
+        words = "it does not say why"
     for kind in type(error).__mro__:
         if kind in _CODES:
-            return pb.Error(code=_CODES[kind], message=str(error))
-    return pb.Error(code=pb.ERROR_CODE_INTERNAL, message=f"the far side failed with {type(error).__name__}: {error}")
+            return pb.Error(code=_CODES[kind], message=words)
+    return pb.Error(code=pb.ERROR_CODE_INTERNAL, message=f"the far side failed with {type(error).__name__}: {words}")
 
 
 def decode_error(message: pb.Error) -> EmbodiedError:

@@ -59,9 +59,9 @@ class RobotHost:
         """Give the session the lease, ending whom it is taken from; raise LeaseHeldError if it cannot have it."""
         previous = self.lease.acquire(session, name, takeover=takeover)
         if previous is not None:
-            log.warning("%s took %s over", name, self.spec.name)
             previous.end(grpc.StatusCode.ABORTED, f"{name} took the robot over; it has stopped")
             self.halt()
+            log.warning("%s took %s over", name, self.spec.name)  # last: a terminal that is held up blocks it
         self._wake.set()
         self.audience.show(None)
 
@@ -93,6 +93,8 @@ class RobotHost:
         finally:
             with self._gate:
                 self._running = None
+                if not self._may_run(session):  # a robot in real time answers before its last action is over
+                    self._stop_or_log()
 
     def halt(self) -> None:
         """Stop the robot, or write to the log why it cannot be."""
@@ -103,9 +105,11 @@ class RobotHost:
         """Latch the emergency stop and stop the robot; what the robot raises comes through, and it is latched."""
         self.lease.latch(name)
         self._wake.set()
-        self.audience.show(None)
-        log.warning("%s: emergency stop, pressed by %s", self.spec.name, name)
-        self.thread.robot.stop()
+        try:
+            self.thread.robot.stop()
+        finally:
+            self.audience.show(None)
+            log.warning("%s: emergency stop, pressed by %s", self.spec.name, name)
 
     def release_emergency_stop(self, name: str) -> None:
         """Release the emergency stop; the operator may go on."""
@@ -128,7 +132,7 @@ class RobotHost:
         while not self._closed:
             try:
                 rest_s = self._tend()
-            except Exception:  # without it nobody would stop the robot
+            except BaseException:  # without it nobody would stop the robot
                 log.exception("the watchdog of %s failed; it goes on", self.spec.name)
                 rest_s = RESTOP_S
             self._wake.wait(None if rest_s is None else min(rest_s, threading.TIMEOUT_MAX))
@@ -152,7 +156,6 @@ class RobotHost:
 
     def _stalled(self, session: Session) -> None:
         words = f"no sign of life from {self.status.holder} for {self.spec.watchdog_s:g} s; the robot has stopped"
-        log.warning("%s: %s", self.spec.name, words)
         # Simulated time stands still between steps, and an operator that was only slow finds nothing changed: what is
         # under way is stopped as in vain. Where time is real what it would say next answers something old.
         if self.spec.realtime:
@@ -160,11 +163,12 @@ class RobotHost:
             self.lease.release(session)
             session.end(grpc.StatusCode.ABORTED, words)
         self.audience.show(None)
+        log.warning("%s: %s", self.spec.name, words)
 
     def _stop_or_log(self) -> None:
         try:
             self.thread.robot.stop()
-        except Exception:  # whoever asked has other things to end, and the robot's own people must know
+        except BaseException:  # whoever asked has other things to end, and the robot's own people must know
             if not self._stop_fails:
                 log.exception("%s cannot be stopped", self.spec.name)
             self._stop_fails = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from embodied.safety import safe
 from embodied.types import Robot
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class RobotThread:
@@ -55,7 +58,10 @@ class RobotThread:
 
     def _run(self) -> None:
         for work in iter(self._work.get, None):
-            work()
+            try:
+                work()
+            except BaseException:  # without the thread nothing could be asked of the robot any more
+                log.exception("work on the robot's thread failed")
 
     def _end(self) -> None:
         self._work.put(None)
