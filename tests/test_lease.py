@@ -179,3 +179,16 @@ def test_of_many_that_race_exactly_one_holds_it(clock: Clock, takeover: bool) ->
         assert sum(lease.holds(name) for name in won) == 1
         assert len(won) == (8 if takeover else 1)
         assert len(set(replaced)) == len(replaced), "nobody was replaced twice"
+
+
+def test_what_was_asked_before_the_emergency_stop_was_released_is_too_old(clock: Clock) -> None:
+    lease = lease_of(clock)
+    lease.unlatch()  # of nothing: nothing is too old for it
+    lease.require_since_release(clock.s - 100.0)
+    asked_s = clock.s
+    lease.latch("ben")
+    clock.s += 1.0
+    lease.unlatch()
+    with pytest.raises(LateError, match="before the release"):
+        lease.require_since_release(asked_s)
+    lease.require_since_release(clock.s)

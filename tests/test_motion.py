@@ -249,3 +249,17 @@ def test_the_tool_slides_along_a_face_of_the_workspace() -> None:
     for _ in range(10):
         way = period(motion, [0.3, 0.1])  # below the box, and to the left
     assert 0.2 <= tool(way[-1])[2] < 0.201 and way[-1, 0] == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_robot_that_is_out_of_its_range_is_not_commanded() -> None:
+    motion = Motion(QUICK, TICK_S)
+    with pytest.raises(InvalidObservationError, match=r"'pan': 1\.7"):
+        motion.begin(np.array([1.7, 0.3]))
+    motion.begin(np.array([1.3001, 0.3]))  # as far as one tick may go, it is where sensors are not exact
+
+
+def test_a_workspace_that_cannot_be_kept_is_refused() -> None:
+    pushes = tuple(replace(f, mode="delta") for f in FREE.action)
+    limits = Limits(workspace=LIMITS.workspace)
+    with pytest.raises(UnfitLimitsError, match="deltas"):
+        Motion(replace(FREE, action=pushes, limits=limits), TICK_S, tool)

@@ -53,3 +53,12 @@ def test_a_fault_is_told_in_one_line_without_a_traceback() -> None:
 def test_a_code_of_a_later_version_is_still_an_error_with_its_words() -> None:
     back = decode_error(pb.Error(code=77, message="lease expired"))  # type: ignore[arg-type]
     assert isinstance(back, errors.ProtocolError) and "77: lease expired" in str(back)
+
+
+def test_an_error_that_is_no_text_is_told_all_the_same() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    for error in (OSError("no /dev/tty\udcff"), MuteError()):
+        assert encode_error(error).SerializeToString()

@@ -192,3 +192,23 @@ def test_nothing_is_limited_twice() -> None:
 def test_limits_that_cannot_be_kept_are_refused(spec: RobotSpec, message: str) -> None:
     with pytest.raises(UnfitLimitsError, match=message):
         safe(ServoBody(spec))
+
+
+def test_after_its_body_has_failed_a_robot_asks_for_a_reset() -> None:
+    class Loose(ServoBody):
+        failing = True
+
+        def follow(self, setpoints: NDArray[np.float64], *, frames: bool) -> Step:
+            if self.failing:
+                raise OSError("a packet was lost")
+            return super().follow(setpoints, frames=frames)
+
+    robot, action = SafeRobot(Loose()), PoseAction(np.array([0.1, 0.1], np.float32))
+    robot.reset(0, "wait")
+    with pytest.raises(OSError, match="a packet"):
+        robot.step(action)
+    robot.body.failing = False
+    with pytest.raises(ProtocolError, match="reset"):
+        robot.step(action)
+    robot.reset(0, "wait")
+    assert robot.step(action).executed == 1
