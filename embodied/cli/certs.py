@@ -25,6 +25,7 @@ EXAMPLE = """examples:
 """
 
 NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]{0,62}")
+MAX_DAYS = 36_500
 HOST = re.compile(r"[-.a-zA-Z0-9]{1,253}")
 
 
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         importlib.import_module("cryptography")
     except ModuleNotFoundError as error:
         raise EmbodiedError("certs needs cryptography: pip install 'embodied-runtime[certs]'") from error
+    if args.days > MAX_DAYS:
+        raise EmbodiedError(f"--days {args.days}; at most {MAX_DAYS}")
     if args.client is not None:
         return _add_client(args.folder, args.client, args.days)
     return _create(args.folder, args.host, args.days)

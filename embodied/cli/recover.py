@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from embodied.cli.rollout_output import RECORDING, recover
+from embodied.errors import EmbodiedError
 
 EXAMPLE = """example:
   embodied recover runs/push.partial --out datasets/push
@@ -24,5 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Recover, and print what was found."""
+    if args.out is not None and args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise EmbodiedError(f"{args.out} is there already and not an empty folder; choose another --out")
     print(recover(args.folder, args.out or args.folder / RECORDING))
     return 0

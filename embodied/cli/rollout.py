@@ -33,8 +33,10 @@ from embodied.types import RobotSpec
 if TYPE_CHECKING:
     from embodied.bridge.connection import Connection  # --help is quick without grpc
 
+MAX_DELAY_MS = 60_000
+
 EXAMPLE = """examples:
-  embodied rollout --robot envs.so101 --policy policies.token --checkpoint checkpoints/so101 \\
+  embodied rollout --robot envs.so101 --policy policies.token --checkpoint policies/checkpoints/so101 \\
       --task all --episodes 200 --workers 2 --remote --out runs/so101
   embodied rollout --robot envs.so101 --policy expert --task stack --episodes 20 --out runs/expert
   embodied rollout --robot 127.0.0.1:50051 --policy 127.0.0.1:50052 --task reach --episodes 5 --out runs/remote
@@ -101,7 +103,10 @@ def _add_addressed(parser: argparse.ArgumentParser) -> None:
 
 def delays(text: str) -> tuple[int, ...]:
     """Read milliseconds with commas between them."""
-    return tuple(dict.fromkeys(map(natural_int, text.split(","))))
+    found = tuple(dict.fromkeys(map(natural_int, text.split(","))))
+    if max(found) > MAX_DELAY_MS:
+        raise argparse.ArgumentTypeError(f"a delay of {max(found)} ms; at most {MAX_DELAY_MS}")
+    return found
 
 
 def run(args: argparse.Namespace) -> int:

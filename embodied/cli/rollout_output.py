@@ -77,6 +77,8 @@ def rescue(folder: Path) -> bool:
     """
     videos = sorted((folder / VIDEOS).glob("*.mp4"))
     kept = [f"{len(videos)} videos"] if videos else []
+    if (folder / EPISODES).exists() and (lines := (folder / EPISODES).read_text(encoding="utf-8").splitlines()):
+        kept.append(f"{len(lines)} finished episodes in {EPISODES}")
     if (folder / SPOOLS).exists():
         try:
             kept.append(recover(folder, folder / RECORDING))

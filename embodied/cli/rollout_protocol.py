@@ -25,6 +25,9 @@ def policy_protocol(setup: Setup, opened: Opened) -> dict[str, Any]:
 def protocol_of(setup: Setup, spec: RobotSpec, policy: dict[str, Any], jobs: list[Job]) -> dict[str, Any]:
     """Gather everything that decides the outcomes, but for the execution."""
     seeds = [job.seed for job in jobs]
+    given = {name: getattr(setup.connection, name, None) for name in ("max_age_s", "within_s", "frames")}
+    if given["frames"] in ("raw", "shared"):  # the same pixels arrive either way
+        del given["frames"]
     return {
         "robot": {
             "module": None if is_address(setup.robot) else setup.robot,
@@ -40,6 +43,7 @@ def protocol_of(setup: Setup, spec: RobotSpec, policy: dict[str, Any], jobs: lis
         },
         "max_steps": setup.max_steps,
         "instruction": setup.instruction,
+        **{name: value for name, value in given.items() if value is not None},
     }
 
 

@@ -12,7 +12,7 @@ from embodied.errors import EmbodiedError
 from embodied.modules import is_address, open_policy
 
 EXAMPLE = """example:
-  embodied serve policies.token --checkpoint checkpoints/so101 --address 127.0.0.1:50052
+  embodied serve policies.token --checkpoint policies/checkpoints/so101 --address 127.0.0.1:50052
 """
 
 

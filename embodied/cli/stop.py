@@ -11,6 +11,7 @@ import argparse
 from embodied.bridge.emergency import StopButton, stop_button
 from embodied.bridge.lease import RobotStatus
 from embodied.cli.arguments import add_connection, client_credentials
+from embodied.errors import ProtocolError
 
 EXAMPLE = """example:
   embodied stop 127.0.0.1:50051
@@ -37,8 +38,12 @@ def run(args: argparse.Namespace) -> int:
             was, now = button.status(), button.release()
             print(f"released {args.address}; the robot may be moved again" if was.stopped else "it was not stopped")
         else:
-            now = button.press()
-            print(f"stopped {args.address}; nothing moves until: embodied stop {args.address} --release")
+            try:
+                now = button.press()
+            except ProtocolError as error:
+                raise ProtocolError(f"NOT stopped as far as is known, cut its power: {error}") from error
+            same = "".join(f" --{name} {value}" for name in ("tls", "token") if (value := getattr(args, name)))
+            print(f"stopped {args.address}; nothing moves until: embodied stop {args.address}{same} --release")
         print(_holder(now))
     return 0
 
