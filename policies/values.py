@@ -20,11 +20,12 @@ def encode_values(values: Numbers, low: Numbers, high: Numbers) -> tuple[NDArray
     a number that is not finite.
     """
     start, end = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    numbers = np.asarray(values, np.float64)
     # Multiplied before it is divided, so that rounding moves no bin's own edge into the bin below.
-    places = (np.asarray(values, np.float64) - start) * BINS / (end - start)
+    places = (numbers - start) * BINS / (end - start)
     if not np.isfinite(places).all():
         raise InvalidObservationError(f"only finite numbers have a value token, got {np.asarray(values).tolist()}")
-    outside = (places < 0.0) | (places > BINS)
+    outside = (numbers < start) | (numbers > end)
     return np.clip(np.floor(places), 0, BINS - 1).astype(np.int64), outside
 
 
