@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from embodied.v1 import policy_pb2 as pb
 from embodied.v1 import types_pb2 as types_pb
 from policies.hold import HoldPolicy
 from tests.dummy_robot import DummyRobot
+from tests.faults.processes import process
 from tests.gated_policy import Gate, GatedBatching, GatedPolicy
 from tests.policy_contract import random_observation
 
@@ -62,8 +62,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-def begun(server: PolicyServer, **options: float) -> RemotePolicy:
-    policy = RemotePolicy(server.address, **options)  # type: ignore[arg-type]
+def begun(server: PolicyServer | str, **options: float) -> RemotePolicy:
+    address = server if isinstance(server, str) else server.address
+    policy = RemotePolicy(address, **options)  # type: ignore[arg-type]
     policy.reset("go", SPEC)
     return policy
 
@@ -98,6 +99,11 @@ class RawSession:
         else:
             envelope = pb.ActRequest(sequence=sequence, within_ns=within_ns, observation=encode_observation(request))
             self._requests.put(pack(envelope, request.frames))
+
+    @property
+    def sent(self) -> bool:
+        """Whether gRPC has taken all; large messages it takes as fast as the server reads them."""
+        return self._requests.empty()
 
     def finish(self) -> list[pb.ActReply]:
         """Say that this was all, and return the replies that are left."""
@@ -262,26 +268,40 @@ def test_a_client_that_is_killed_while_it_waits_takes_nothing_with_it(server: Po
     stays.close()
 
 
-def test_a_flood_that_nobody_reads_the_replies_of_is_not_kept_in_memory(server: PolicyServer, gate: Gate) -> None:
-    frames = {"front": np.zeros((1000, 1000, 3), np.uint8)}  # 3 MB each
-    flood = Observation(0, frames, observe().state, "flood")
-    with RawSession(server.address) as client, begun(server) as other:
-        client.send(1, begin())
-        assert client.receive().WhichOneof("reply") == "begun"
-        before = resident_bytes()
-        for index in range(30):
-            client.send(index, flood)
-            client.send(index, b"\x12" + b"\xff" * 3_000_000)
-        assert gate.entered.acquire(timeout=10)
-        gate.open.set()
-        assert other.act(observe("other")) == (TextAction("other"),)
-        assert len(client.finish()) == 60
-        assert resident_bytes() - before < 150e6  # this process is the client too, which had 180 MB to send
+GATED = """
+import signal
+from embodied.bridge.policy_server import serve_policy
+from tests.faults.processes import process
+from tests.gated_policy import Gate, GatedBatching
+gate = Gate()
+signal.signal(signal.SIGUSR1, lambda *_: gate.open.set())
+with serve_policy(lambda: GatedBatching(gate)) as server:
+    print(server.address, flush=True)
+    gate.entered.acquire()
+    print("entered", flush=True)
+    server.wait()
+"""
 
 
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+@pytest.mark.parametrize("what", ["fine", "with a deadline that is none", "malformed"])
+def test_a_flood_that_nobody_reads_the_replies_of_is_not_kept_in_memory(what: str) -> None:
+    frames, malformed = {"front": np.zeros((1000, 1000, 3), np.uint8)}, b"\x12" + b"\xff" * 3_000_000
+    request = malformed if what == "malformed" else Observation(0, frames, observe().state, "flood")
+    with process("-c", GATED) as server:  # the client, which has 180 MB to send, is this process
+        address = server.line()
+        with RawSession(address) as client, begun(address) as other:
+            client.send(1, begin())
+            assert client.receive().WhichOneof("reply") == "begun"
+            client.send(2, observe("first"))
+            assert server.line() == "entered"
+            before_mb = server.peak_mb
+            for index in range(60):  # fewer than it listens to ahead
+                client.send(index, request, within_ns=0 if what == "fine" else -1)
+            wait_until(lambda: client.sent)
+            server.send(signal.SIGUSR1)
+            assert other.act(observe("other")) == (TextAction("other"),)
+            assert len(client.finish()) == 61
+            assert server.peak_mb - before_mb < 100
 
 
 def test_a_version_and_a_robot_that_differ_are_refused_with_every_difference(gate: Gate) -> None:
