@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -12,7 +13,7 @@ import numpy as np
 from embodied.errors import ProtocolError
 from embodied.safety import Servo, command, make_motion, measured_position
 from embodied.stages import MOTION, RENDER, WAIT
-from embodied.types import Action, Intervention, Observation, Step
+from embodied.types import Action, Fault, Intervention, Observation, Step
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Drive:
         self._last: Step | None = None  # None: no tick has come since the episode began
         self._failure: BaseException | None = None
         self._reward, self._interventions = 0.0, list[Intervention]()
+        self._faults = dict[tuple[str, str], Fault]()  # since the last answer, each once
 
     @property
     def moving(self) -> bool:
@@ -55,7 +57,7 @@ class Drive:
         observation = self._body.reset(seed, task)
         self._motion.begin(measured_position(self._body.spec, observation))
         self._driven, self._done, self._told, self._last, self._failure = True, False, False, None, None
-        self._reward, self._interventions = 0.0, []
+        self._reward, self._interventions, self._faults = 0.0, [], {}
         return observation
 
     def take(self, chunk: Chunk) -> None:
@@ -76,6 +78,10 @@ class Drive:
 
     def tick(self) -> None:
         """Give the body its next setpoint; answer the chunk if that is due. What the body raises is the answer then."""
+        if self._failure is not None:
+            self._brake_on()
+            self._answer()
+            return
         try:
             if self._driven and (self._motion.moving or not self._done):
                 self._advance()
@@ -83,12 +89,18 @@ class Drive:
         except (Exception, SystemExit) as error:  # the body's own: whoever steps is told, and a reset begins anew
             self._failure = error
             self._driven = False
-            self._motion.begin(None)
+            self._motion.hold()
             self._answer()
 
     def look(self, *, frames: bool) -> Step:
         """Return a step of no ticks: what the body senses now."""
         return self._body.follow(np.empty((0, len(self._body.spec.action))), frames=frames)
+
+    def _brake_on(self) -> None:
+        """Bring a body that failed to rest, as far as it still listens."""
+        if self._motion.moving:
+            with contextlib.suppress(Exception, SystemExit):  # whoever steps has been told of the first
+                self._body.follow(self._motion.tick()[None], frames=False)
 
     def _advance(self) -> None:
         self._left = max(0, self._left - 1)
@@ -96,6 +108,7 @@ class Drive:
             self._begin_action(self._chunk)
         step = self._body.follow(self._motion.tick()[None], frames=False)
         self._interventions += self._motion.take_interventions()
+        self._note(step)
         if not self._done:
             self._last = step
             self._reward += step.reward
@@ -126,6 +139,7 @@ class Drive:
         assert self._last is not None  # it is answered after a tick
         asked_for_ns = time.monotonic_ns()
         shown = self.look(frames=chunk.frames)
+        self._note(shown)
         now_ns = time.monotonic_ns()
         begun_ns = chunk.begun_ns or asked_for_ns
         step = replace(
@@ -136,11 +150,18 @@ class Drive:
             executed=chunk.executed,
             dropped=chunk.dropped,
             interventions=tuple(self._interventions),
+            faults=tuple(self._faults.values()),
+            health=shown.health,
             timing_ns={
                 WAIT: begun_ns - chunk.asked_ns,
                 MOTION: asked_for_ns - begun_ns,
                 RENDER: now_ns - asked_for_ns,
             },
         )
-        self._reward, self._interventions = 0.0, []
+        self._reward, self._interventions, self._faults = 0.0, [], {}
         return step
+
+    def _note(self, step: Step) -> None:
+        """Keep what the body itself reports of a tick."""
+        self._interventions += step.interventions
+        self._faults |= {(fault.part, fault.kind): fault for fault in step.faults}

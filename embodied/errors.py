@@ -38,6 +38,10 @@ class ProtocolError(EmbodiedError):
     """The far side broke the wire's contract, or could not be reached."""
 
 
+class HardwareError(EmbodiedError):
+    """A part of a real robot that is missing, misconfigured or broken: a port, a servo, a camera, a calibration."""
+
+
 class EmergencyStopError(EmbodiedError):
     """The robot's emergency stop is latched: nothing moves until it is released."""
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from embodied.errors import InvalidActionError, InvalidInstructionError
-from embodied.types import Action, Intervention, Observation, Policy, Robot, Step
+from embodied.errors import InvalidActionError, InvalidInstructionError, InvalidObservationError
+from embodied.types import Action, Fault, Intervention, Observation, Policy, Robot, Step
 
 FIRST_EVALUATION_SEED = 1_000_000  # demonstrations draw from below, so no policy is judged on what it was shown
 MAX_INSTRUCTION_CHARACTERS = 1000
@@ -56,6 +56,8 @@ class Episode:
     interventions: tuple[Intervention, ...]
     observed: bool  # frames were rendered at every step, so its step times are not those of a plain run
     policy_counts: Mapping[str, int] = field(default_factory=dict)  # what the policy counted, as an AsyncPolicy does
+    faults: tuple[Fault, ...] = ()  # what the robot said was wrong with it, each part and kind once
+    health: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # least and most of what it measured
 
 
 def run_episode(
@@ -74,6 +76,8 @@ def run_episode(
     observers a chunk is one message, and only its last step is rendered, since the policy looks at nothing between.
     With any the chunk goes action by action; the outcome is the same. Where the policy has them, `timing_ns` is read
     after each decision (stage: what it took) and `counts` after the episode.
+    Where the robot says that a part of it is at fault, and a policy or observer cannot do without what is missing then,
+    the robot is stopped and the episode has failed.
     Raise UnknownNameError for a bad task, InvalidInstructionError, InvalidObservationError for what the robot should
     never have sent, and SpecMismatchError if the policy was made for another robot.
     """
@@ -90,8 +94,14 @@ def run_episode(
     tally = _Tally()
     while not tally.done and tally.spent < max_steps:
         robot.spec.check_observation(observation)
-        decision = _decide(policy, replace(observation, instruction=instruction))
-        steps = list(_carry_out(robot, decision.chunk[: max_steps - tally.spent], observers))
+        try:
+            decision = _decide(policy, replace(observation, instruction=instruction))
+            steps = list(_carry_out(robot, decision.chunk[: max_steps - tally.spent], observers))
+        except InvalidObservationError:
+            if not tally.at_fault:
+                raise
+            robot.stop()
+            break
         observation = steps[-1][0].observation
         tally.add(decision, steps)
     for observer in observers:
@@ -108,6 +118,8 @@ def run_episode(
         interventions=tuple(tally.interventions),
         observed=bool(observers),
         policy_counts=dict(getattr(policy, "counts", {})),
+        faults=tuple(tally.faults.values()),
+        health=tally.health,
     )
 
 
@@ -147,6 +159,9 @@ class _Tally:
     done: bool = False
     cycles: list[Cycle] = field(default_factory=list)
     interventions: list[Intervention] = field(default_factory=list)
+    faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
+    health: dict[str, tuple[float, float]] = field(default_factory=dict)
+    at_fault: bool = False  # now
 
     def add(self, decision: _Decision, timed_steps: Sequence[tuple[Step, int]]) -> None:
         """Add what came of a decision. A dropped action is spent too, else one who is always late would never end."""
@@ -158,7 +173,12 @@ class _Tally:
         self.spent += max(1, executed + dropped)
         self.reward += sum(step.reward for step in steps)
         self.interventions += (intervention for step in steps for intervention in step.interventions)
-        self.success, self.done = steps[-1].success, steps[-1].done
+        self.success, self.done, self.at_fault = steps[-1].success, steps[-1].done, bool(steps[-1].faults)
+        for step in steps:
+            self.faults |= {(fault.part, fault.kind): fault for fault in step.faults}
+            for name, value in step.health.items():
+                least, most = self.health.get(name, (value, value))
+                self.health[name] = min(least, value), max(most, value)
 
 
 def _decide(policy: Policy, observation: Observation) -> _Decision:
@@ -171,7 +191,7 @@ def _decide(policy: Policy, observation: Observation) -> _Decision:
 
 
 def _carry_out(robot: Robot, chunk: Sequence[Action], observers: Sequence[Observer]) -> Iterator[tuple[Step, int]]:
-    """Yield the steps that the chunk takes, with the nanoseconds each took."""
+    """Yield the steps that the chunk takes, with the nanoseconds each took; a camera that fails cuts it short."""
     for actions in [[action] for action in chunk] if observers else [chunk]:
         began_ns = time.monotonic_ns()
         step = robot.step(*actions, frames=True)
@@ -179,5 +199,11 @@ def _carry_out(robot: Robot, chunk: Sequence[Action], observers: Sequence[Observ
         for observer in observers:
             observer.stepped(actions[0], step)
         yield step, took_ns
-        if step.done:
+        if step.done or _blind(robot, step):
             return
+
+
+def _blind(robot: Robot, step: Step) -> bool:
+    """Say whether a camera is at fault and has given no frame."""
+    at_fault = {fault.part for fault in step.faults}
+    return any(c.name in at_fault and c.name not in step.observation.frames for c in robot.spec.cameras)

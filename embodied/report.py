@@ -46,6 +46,7 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
         "control": _control(cycles, protocol["robot"]["spec"]["control_hz"], len(timed)),
         "actions": _actions(episodes),
         "safety": _safety(episodes),
+        **_hardware(episodes),
         "run": dict(run),
         "versions": {"python": platform.python_version(), "platform": platform.platform(), **installed(PACKAGES)},
     }
@@ -99,6 +100,8 @@ def summarise(report: Report) -> str:
         f"Safety interventions: {_counts(safety['interventions'])}.",
         f"Actions: {_counts(report['actions'])}.",
     ]
+    if "hardware" in report:
+        lines.append(f"Episodes with faults of the robot: {_counts(report['hardware']['faults'])}.")
     if protocol["instruction"] is not None:
         lines.append(f"Every instruction was replaced by: {protocol['instruction']!r}.")
     if policy["privileged"]:
@@ -201,6 +204,15 @@ def _safety(episodes: Sequence[Episode]) -> dict[str, Any]:
         "interventions": dict(sorted(Counter(i.kind for e in episodes for i in e.interventions).items())),
         "episodes_with_interventions": sum(bool(e.interventions) for e in episodes),
     }
+
+
+def _hardware(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return what a body said of itself: faults, by the number of episodes, and the range of all that it measured."""
+    faults = Counter(f"{fault.part} {fault.kind}" for e in episodes for fault in e.faults)
+    names = sorted({name for e in episodes for name in e.health})
+    ranges = {name: [e.health[name] for e in episodes if name in e.health] for name in names}
+    health = {name: [min(least for least, _ in r), max(most for _, most in r)] for name, r in ranges.items()}
+    return {"hardware": {"faults": dict(sorted(faults.items())), "health": health}} if faults or health else {}
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -206,6 +206,15 @@ class Intervention:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """A part of the robot that is not as it should be now."""
+
+    part: str  # a camera's or a joint's name, or "bus"
+    kind: str  # camera_stalled | camera_lost | temperature | voltage | load | blocked | bus
+    detail: str  # one sentence with the figures, for a person
+
+
+@dataclass(frozen=True)
 class Step:
     """What came of one or several actions."""
 
@@ -219,6 +228,8 @@ class Step:
     labels: Mapping[str, Vector] = field(default_factory=dict)  # simulator's truth: for supervision, never for acting
     dropped: int = 0  # actions of the chunk that were not carried out: late, or cut short by a stop
     timing_ns: Mapping[str, int] = field(default_factory=dict)  # what each stage took: queue, motion, render, wire, ...
+    faults: tuple[Fault, ...] = ()  # of its actions' time; a camera at fault has no frame in the observation
+    health: Mapping[str, float] = field(default_factory=dict)  # what the body measures of itself: "bus.retries", ...
 
     @property
     def done(self) -> bool:

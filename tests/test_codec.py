@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from embodied.bridge.arrays import decode_array, decode_vector, encode_array
-from embodied.bridge.codec import decode_actions, decode_spec, encode_actions, encode_spec
+from embodied.bridge.codec import decode_actions, decode_spec, decode_step, encode_actions, encode_spec, encode_step
 from embodied.errors import InvalidActionError, ProtocolError
-from embodied.types import PoseAction, SkillCall, TextAction
+from embodied.types import Fault, PoseAction, SkillCall, TextAction
 from embodied.v1 import types_pb2 as pb
 from tests.dummy_robot import DummyRobot
 
@@ -135,3 +135,12 @@ def test_a_mixed_chunk_keeps_its_order_and_shapes() -> None:
 def test_a_malformed_chunk_is_refused(message: pb.Actions, reason: str) -> None:
     with pytest.raises(InvalidActionError, match=reason):
         decode_actions(message)
+
+
+def test_what_a_body_says_of_itself_survives_the_wire() -> None:
+    robot = DummyRobot()
+    robot.reset(0, "wait")
+    faults = (Fault("wrist", "camera_lost", "unplugged 0.4 s ago"), Fault("bus", "bus", "3 cycles lost"))
+    step = dataclasses.replace(robot.step(TextAction("move up")), faults=faults, health={"bus.retries": 3.0})
+    back = decode_step(pb.Step.FromString(encode_step(step).SerializeToString()), {})
+    assert back.faults == faults and back.health == {"bus.retries": 3.0}

@@ -10,7 +10,7 @@ import pytest
 
 from embodied.drive import Chunk, Drive
 from embodied.errors import ProtocolError
-from embodied.types import Field, Limits, Observation, PoseAction, RobotSpec, Step, TextAction
+from embodied.types import Fault, Field, Limits, Observation, PoseAction, RobotSpec, Step, TextAction
 
 TICKS = 10  # in a control period
 JOINT = Field("pan", "rad", -1.0, 1.0)
@@ -26,16 +26,20 @@ class Body:
     def __init__(self, horizon: int = 1000) -> None:
         self.horizon, self.setpoints = horizon, list[float]()
         self.fails = False
+        self.deaf_ticks = 0
+        self.faults: tuple[Fault, ...] = ()
 
     def reset(self, seed: int, task: str) -> Observation:
         self.setpoints = []
         return self.observation()
 
     def follow(self, setpoints: Any, *, frames: bool) -> Step:
-        if self.fails:
+        self.deaf_ticks -= 1
+        if self.fails or self.deaf_ticks == 0:
             raise OSError("the bus is silent")
         self.setpoints += setpoints[:, 0].tolist()
-        return Step(self.observation(), reward=float(len(setpoints)), truncated=len(self.setpoints) >= self.horizon)
+        truncated = len(self.setpoints) >= self.horizon
+        return Step(self.observation(), reward=float(len(setpoints)), truncated=truncated, faults=self.faults)
 
     def observation(self) -> Observation:
         at = self.setpoints[-1] if self.setpoints else 0.0
@@ -191,6 +195,30 @@ def test_a_failure_of_the_body_is_the_answer_and_a_reset_begins_anew(drive: Driv
     body.fails = False
     drive.begin(0, "move")
     assert carry_out(drive, 0.1)[0].executed == 1
+
+
+def test_a_body_that_failed_in_motion_is_braked_within_its_limits(drive: Drive, body: Body) -> None:
+    asked = chunk(0.2, 0.4)
+    drive.take(asked)
+    tick(drive, TICKS)
+    body.deaf_ticks = 1
+    tick(drive, 1)
+    with pytest.raises(OSError, match="the bus is silent"):
+        asked.result.result(0)
+    at = len(body.setpoints)
+    tick(drive, 50)
+    speeds = np.diff(body.setpoints[at:])
+    assert speeds[0] > 0.0 and not drive.moving
+    assert np.diff([*speeds, 0.0]) == pytest.approx(-20.0 * drive.tick_s**2)
+
+
+def test_what_a_body_says_is_wrong_is_told_once_though_it_passed(drive: Drive, body: Body) -> None:
+    body.faults = (Fault("joint", "temperature", "61 °C"),)
+    drive.take(asked := chunk(0.1, 0.2))
+    tick(drive, 2)
+    body.faults = ()
+    assert [f.kind for f in answer(drive, asked)[0].faults] == ["temperature"]
+    assert carry_out(drive, 0.3)[0].faults == ()
 
 
 def test_a_second_chunk_at_a_time_is_refused(drive: Drive) -> None:

@@ -14,7 +14,7 @@ from embodied.errors import (
     UnknownNameError,
 )
 from embodied.loop import MAX_INSTRUCTION_CHARACTERS, Episode, check_instruction, run_episode
-from embodied.types import Action, Intervention, Observation, Step
+from embodied.types import Action, Fault, Intervention, Observation, Step
 from tests.dummy_robot import HORIZON, DummyRobot
 from tests.wave_policy import WavePolicy
 
@@ -164,6 +164,53 @@ class StuckRobot(DummyRobot):
 def test_a_robot_that_carries_out_nothing_and_says_nothing_cannot_keep_an_episode_open():
     episode = run_episode(StuckRobot(), WavePolicy(), task="wait", seed=0, max_steps=7)
     assert episode.steps == 0 and len(episode.cycles) == 7
+
+
+class BlindedRobot(DummyRobot):
+    """Loses its wrist camera after some steps, and says so."""
+
+    def __init__(self, sees_for: int) -> None:
+        super().__init__()
+        self.sees_for = sees_for
+
+    def step(self, *actions: Action, frames: bool = True) -> Step:
+        step = replace(super().step(*actions, frames=frames), health={"wrist.age_ms": 10.0 * self.steps})
+        if self.steps < self.sees_for:
+            return step
+        seen = {name: frame for name, frame in step.observation.frames.items() if name != "wrist"}
+        gone = Fault("wrist", "camera_lost", "no frame for 0.4 s")
+        return replace(step, observation=replace(step.observation, frames=seen), faults=(gone,))
+
+
+class LookingPolicy(WavePolicy):
+    def act(self, observation: Observation) -> Sequence[Action]:
+        if "wrist" not in observation.frames:
+            raise InvalidObservationError("no frame of 'wrist'")
+        return super().act(observation)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_a_policy_that_needs_a_lost_camera_stops_the_robot_and_has_failed(observed):
+    robot = BlindedRobot(sees_for=6)
+    observers = [Watcher()] if observed else []
+    episode = run_episode(robot, LookingPolicy(chunk=3), task="wait", seed=0, observers=observers)
+    assert (episode.steps, episode.success, robot.stops) == (6, False, 1)
+    assert [(fault.part, fault.kind) for fault in episode.faults] == [("wrist", "camera_lost")]
+    assert episode.health["wrist.age_ms"][1] == 60.0
+
+
+def test_a_policy_that_does_without_a_lost_camera_goes_on_and_the_loss_is_in_the_record():
+    episode = run_episode(BlindedRobot(sees_for=6), WavePolicy(chunk=3), task="wait", seed=0)
+    assert episode.steps == HORIZON and len(episode.faults) == 1
+
+
+def test_where_nothing_is_at_fault_an_observation_that_cannot_be_read_is_a_mistake():
+    class Frameless(DummyRobot):
+        def step(self, *actions: Action, frames: bool = True) -> Step:
+            return super().step(*actions, frames=False)
+
+    with pytest.raises(InvalidObservationError, match="wrist"):
+        run_episode(Frameless(), LookingPolicy(chunk=3), task="wait", seed=0)
 
 
 class TimedPolicy(WavePolicy):

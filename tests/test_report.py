@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from embodied.comparison import IncomparableReportsError, Pairs, compare_reports, mcnemar_exact, protocol_differences
 from embodied.loop import Cycle, Episode
 from embodied.report import build_report, protocol_hash, summarise, wilson_interval
-from embodied.types import Intervention
+from embodied.types import Fault, Intervention
 
 PROTOCOL = {
     "robot": {"spec": {"name": "dummy", "control_hz": 10.0}},
@@ -161,3 +161,16 @@ def test_reports_without_shared_seeds_are_not_compared(other, difference):
 def test_protocol_differences_are_named_by_their_path():
     other = {**PROTOCOL, "instruction": "push the blue cube"}
     assert protocol_differences(PROTOCOL, other) == ["protocol.instruction: None | push the blue cube"]
+
+
+def test_what_a_body_says_of_itself_is_in_the_report_and_only_then():
+    assert "hardware" not in report("10")
+    hot = Fault("gripper", "temperature", "61 °C; it may have 55")
+    episodes = [
+        replace(episode("reach", 1, True), health={"bus.retries": (0.0, 2.0)}),
+        replace(episode("reach", 2, False), health={"bus.retries": (2.0, 5.0), "x": (1.0, 1.0)}, faults=(hot,)),
+    ]
+    built = build_report(PROTOCOL, episodes, {})
+    assert built["hardware"]["faults"] == {"gripper temperature": 1}
+    assert built["hardware"]["health"] == {"bus.retries": [0.0, 5.0], "x": [1.0, 1.0]}
+    assert "faults of the robot: 1 gripper temperature." in summarise(built)

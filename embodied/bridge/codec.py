@@ -14,6 +14,7 @@ from embodied.types import (
     Action,
     Box,
     Camera,
+    Fault,
     Field,
     Frame,
     Intervention,
@@ -138,6 +139,8 @@ def encode_step(step: Step) -> pb.Step:
         labels={name: encode_array(values) for name, values in step.labels.items()},
         dropped=step.dropped,
         timing_ns=step.timing_ns,
+        faults=[pb.Fault(part=f.part, kind=f.kind, detail=f.detail) for f in step.faults],
+        health=step.health,
     )
 
 
@@ -154,6 +157,8 @@ def decode_step(message: pb.Step, frames: Mapping[str, Frame]) -> Step:
         labels={name: decode_array(values) for name, values in message.labels.items()},
         dropped=message.dropped,
         timing_ns=dict(message.timing_ns),
+        faults=tuple(Fault(f.part, f.kind, f.detail) for f in message.faults),
+        health=dict(message.health),
     )
 
 

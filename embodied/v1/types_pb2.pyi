@@ -272,7 +272,7 @@ class Intervention(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., field: _Optional[str] = ..., requested: _Optional[float] = ..., applied: _Optional[float] = ...) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("observation", "reward", "success", "terminated", "truncated", "executed", "interventions", "labels", "dropped", "timing_ns")
+    __slots__ = ("observation", "reward", "success", "terminated", "truncated", "executed", "interventions", "labels", "dropped", "timing_ns", "faults", "health")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -287,6 +287,13 @@ class Step(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class HealthEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     REWARD_FIELD_NUMBER: _ClassVar[int]
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
@@ -297,6 +304,8 @@ class Step(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     TIMING_NS_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
     observation: Observation
     reward: float
     success: bool
@@ -307,7 +316,19 @@ class Step(_message.Message):
     labels: _containers.MessageMap[str, Array]
     dropped: int
     timing_ns: _containers.ScalarMap[str, int]
-    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., reward: _Optional[float] = ..., success: bool = ..., terminated: bool = ..., truncated: bool = ..., executed: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[Intervention, _Mapping]]] = ..., labels: _Optional[_Mapping[str, Array]] = ..., dropped: _Optional[int] = ..., timing_ns: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    faults: _containers.RepeatedCompositeFieldContainer[Fault]
+    health: _containers.ScalarMap[str, float]
+    def __init__(self, observation: _Optional[_Union[Observation, _Mapping]] = ..., reward: _Optional[float] = ..., success: bool = ..., terminated: bool = ..., truncated: bool = ..., executed: _Optional[int] = ..., interventions: _Optional[_Iterable[_Union[Intervention, _Mapping]]] = ..., labels: _Optional[_Mapping[str, Array]] = ..., dropped: _Optional[int] = ..., timing_ns: _Optional[_Mapping[str, int]] = ..., faults: _Optional[_Iterable[_Union[Fault, _Mapping]]] = ..., health: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Fault(_message.Message):
+    __slots__ = ("part", "kind", "detail")
+    PART_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    part: str
+    kind: str
+    detail: str
+    def __init__(self, part: _Optional[str] = ..., kind: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message")
