@@ -285,11 +285,14 @@ def test_streams_that_open_nothing_are_ended_and_shut_nobody_out_for_long(
 def test_the_stages_of_a_step_add_up_to_what_it_took(server: RobotServer, robot: PacedRobot) -> None:
     with RemoteRobot(server.address) as client:
         client.reset(0, "wait")
-        started_ns = time.monotonic_ns()
-        step = client.step(HOLD)
-        took_ns = time.monotonic_ns() - started_ns
+        missed_ns = []
+        for _ in range(20):
+            started_ns = time.monotonic_ns()
+            step = client.step(HOLD)
+            missed_ns.append(time.monotonic_ns() - started_ns - sum(step.timing_ns.values()))
+            assert min(step.timing_ns.values()) >= 0 and missed_ns[-1] >= 0
     assert set(step.timing_ns) == {"queue", "motion", "render", "robot", "encode", "wire", "decode"}
-    assert min(step.timing_ns.values()) >= 0 and 0 <= took_ns - sum(step.timing_ns.values()) < 5e6
+    assert min(missed_ns) < 1e6  # a busy machine may take a moment between any two clocks
 
 
 def test_a_reply_to_another_request_ends_the_session() -> None:

@@ -52,6 +52,11 @@ class Evidence:
         wait_until(lambda: time.monotonic() - self.last_motion_s() > SETTLED_S, why="the robot moves on and on")
         return self.last_motion_s()
 
+    def hiccup_s(self, since_s: float) -> float:
+        """Return by how much the robot's worst tick since then was late: a machine that is so busy delays all alike."""
+        times_s = self.read(TAIL)["time_ns"] * 1e-9
+        return max(0.0, float(np.diff(times_s[times_s > since_s]).max(initial=0.0)) - TICK_S)
+
     def check(self, *, forbidden: bool = True) -> None:
         """Fail unless every setpoint is finite, in range, within the limits of speed, and of a command that may be.
 

@@ -74,7 +74,7 @@ def test_a_delayed_operator_keeps_its_lease_and_what_comes_too_late_is_dropped(
 def test_a_stalled_network_stops_the_robot_and_what_was_held_back_is_not_carried_out(
     trials: int, live: Host, table: Table
 ) -> None:
-    residual_ms, moments = list[float](), random.Random(0)
+    residual_ms, hiccup_ms, moments = list[float](), list[float](), random.Random(0)
     for _ in range(trials):
         with Proxy(live.address) as proxy, RawOperator(proxy.address) as operator, alive(operator):
             operator.begin(task="sweep")
@@ -84,10 +84,11 @@ def test_a_stalled_network_stops_the_robot_and_what_was_held_back_is_not_carried
             proxy.stall()
             stalled_s = time.monotonic()
             residual_ms.append(max(0.0, live.evidence.wait_for_rest() - stalled_s) * 1e3)
+            hiccup_ms.append(live.evidence.hiccup_s(stalled_s) * 1e3)
             operator.send(step=step(FORBIDDEN))
             proxy.resume()
             code, words = operator.ended()
             assert code == grpc.StatusCode.ABORTED and f"no sign of life from raw for {WATCHDOG_S:g} s" in words
             assert live.evidence.last_motion_s() < time.monotonic() - SETTLED_S
     allowed_ms = (WATCHDOG_S + CONTROL_PERIOD_S) * 1e3
-    table.add("stalled proxy", "motion after it, braking included, ms", residual_ms, allowed=allowed_ms)
+    table.add_motion("stalled proxy", residual_ms, hiccup_ms, allowed=allowed_ms)

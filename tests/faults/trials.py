@@ -44,6 +44,15 @@ class Table:
         if allowed is not None:
             assert max(values) <= allowed, f"{fault}: {measure} was {max(values):.4g}, at most {allowed:.4g} is allowed"
 
+    def add_motion(
+        self, fault: str, residual_ms: Sequence[float], hiccup_ms: Sequence[float], *, allowed: float
+    ) -> None:
+        """Add how long a robot moved on, and fail if that is longer than allowed and than the machine was late."""
+        self.add(fault, "motion after it, braking included, ms", residual_ms)
+        self.add(fault, "lateness of the robot's own ticks, ms", hiccup_ms)
+        beyond_ms = [max(0.0, moved - late) for moved, late in zip(residual_ms, hiccup_ms, strict=True)]
+        self.add(fault, "motion after it, less that lateness, ms", beyond_ms, allowed=allowed)
+
     def __str__(self) -> str:
         heads = ("fault", "measure", "trials", "p50", "p99", "max", "allowed")
         lines = [heads, *(row.cells() for row in self.rows.values())]
