@@ -23,6 +23,8 @@ class Episode:
     state: NDArray[np.float32]  # (n, fields) at the observation
     action: NDArray[np.float32]  # (n, fields) the answer to it, of an expert or a policy
     perturbed: NDArray[np.bool_]  # (n,) whether something else than `action` was executed
+    intervention: NDArray[np.bool_]  # (n,) whether an operator acted in the policy's place
+    marker: NDArray[np.bool_]  # (n,) whether an operator marked the row
     text: tuple[str, ...]  # n text actions, each that of the next half second; "" where there is none
     labels: Mapping[str, NDArray[np.float32]]  # name -> (n, size), NaN where the simulator named none
     done: NDArray[np.bool_]  # (n,) whether the step after the row ended the episode
@@ -86,6 +88,8 @@ class EpisodeRecorder:
             state=np.stack(self._state).astype(np.float32),
             action=np.stack(self._action).astype(np.float32),
             perturbed=np.asarray(self._perturbed, dtype=np.bool_),
+            intervention=np.zeros(len(self._state), np.bool_),
+            marker=np.zeros(len(self._state), np.bool_),
             text=tuple(self._text),
             labels={name: self._label(name, size) for name, size in (label_sizes or {}).items()},
             done=done,

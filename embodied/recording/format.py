@@ -1,7 +1,7 @@
 """The layout of a recording: LeRobot dataset format v3.0 plus the columns and files that this project adds.
 
 The format is that of huggingface/lerobot, `src/lerobot/datasets`, codebase_version v3.0. Ours are the columns
-`perturbed`, `action.text`, `label.*`, and the files `meta/robot_spec.json` and `meta/collection.json`.
+`perturbed`, `intervention`, `marker`, `action.text`, `label.*`, and the files `meta/robot_spec.json` and `meta/collection.json`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _SCALARS = {
     "index": "int64",
     "task_index": "int64",
     "perturbed": "bool",
+    "intervention": "bool",  # an operator acted in the policy's place
+    "marker": "bool",  # an operator pressed a key to find the row again
     "action.text": "string",
     "next.done": "bool",
     "next.success": "bool",

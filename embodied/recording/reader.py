@@ -53,6 +53,8 @@ class DatasetReader:
         self.state = _column(table, layout.STATE)  # float32 (n, state fields)
         self.action = _column(table, layout.ACTION)  # float32 (n, action fields)
         self.perturbed = _column(table, "perturbed")  # bool (n,)
+        self.intervention = _flags(table, "intervention")  # bool (n,)
+        self.marker = _flags(table, "marker")  # bool (n,)
         self.done = _column(table, "next.done")  # bool (n,)
         self.success = _column(table, "next.success")  # bool (n,)
         self.timestamp = _column(table, "timestamp")  # float32 (n,) seconds since the episode began
@@ -107,6 +109,8 @@ class DatasetReader:
             state=self.state[rows],
             action=self.action[rows],
             perturbed=self.perturbed[rows],
+            intervention=self.intervention[rows],
+            marker=self.marker[rows],
             text=self.text[rows],
             labels={name: values[rows] for name, values in self.labels.items()},
             done=self.done[rows],
@@ -211,6 +215,11 @@ def _whole(path: Path, table: pa.Table, info: dict[str, Any]) -> pa.Table:
     if table.num_rows != info["total_frames"]:
         raise layout.DatasetError(path / "data", f"truncated: {table.num_rows} rows of {info['total_frames']}")
     return table
+
+
+def _flags(table: pa.Table, name: str) -> NDArray[np.bool_]:
+    """Return a column that recordings of earlier versions lack: nothing happened in them that it would tell of."""
+    return _column(table, name) if name in table.schema.names else np.zeros(len(table), np.bool_)
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from embodied.errors import InvalidActionError, InvalidObservationError
 from embodied.recording import format as layout
-from embodied.recording.spool import Head, Spool, SpoolWriter
+from embodied.recording.spool import Flags, Head, Spool, SpoolWriter
 from embodied.recording.writer import DatasetWriter
-from embodied.types import Action, Observation, PoseAction, RobotSpec, Step, Vector
+from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec, Step, Vector
 
 
 class RolloutRecorder:
@@ -21,10 +21,21 @@ class RolloutRecorder:
     A context manager: an episode that does not end stays readable up to its last step.
     """
 
-    def __init__(self, path: Path, spec: RobotSpec, *, task: str, seed: int, instruction: str | None = None) -> None:
-        self._path, self._spec = path, spec
+    def __init__(
+        self,
+        path: Path,
+        spec: RobotSpec,
+        *,
+        task: str,
+        seed: int,
+        instruction: str | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Record to path. Of a policy that says when an operator acts in its place those rows are marked."""
+        self._path, self._spec, self._policy = path, spec, policy
         self._task, self._seed, self._instruction = task, seed, instruction
         self._labels: Mapping[str, Vector] = {}
+        self._marked = False
         self._spool: SpoolWriter | None = None
 
     def began(self, observation: Observation) -> None:
@@ -44,14 +55,22 @@ class RolloutRecorder:
             raise InvalidActionError(f"a recording takes poses, and the policy said {action}; leave --record out")
         if missing := [c.name for c in self._spec.cameras if c.name not in self._observation.frames]:
             raise InvalidObservationError(f"{self._spec.name} sent no frame of {missing}; it cannot be recorded")
-        perturbed = bool(step.interventions or step.dropped)
-        self._spool.add(self._observation, action.values, step, labels=self._labels, perturbed=perturbed)
-        self._observation, self._labels = step.observation, step.labels
+        flags = Flags(
+            perturbed=bool(step.interventions or step.dropped),
+            intervention=bool(getattr(self._policy, "intervening", False)),
+            marker=self._marked,
+        )
+        self._spool.add(self._observation, action.values, step, labels=self._labels, flags=flags)
+        self._observation, self._labels, self._marked = step.observation, step.labels, False
+
+    def mark(self) -> None:
+        """Mark the next row, for whoever looks for it in the dataset."""
+        self._marked = True
 
     def ended(self, success: bool) -> None:
         """Mark the episode as whole."""
         assert self._spool is not None
-        self._spool.finish()
+        self._spool.finish(success)
 
     def close(self) -> None:
         """Close the file; an episode that did not end is then an interrupted one. Idempotent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ _SCHEMA = pa.schema(
         "action": _VECTOR,
         "labels": pa.map_(pa.string(), _VECTOR),
         "perturbed": pa.bool_(),
+        "intervention": pa.bool_(),
+        "marker": pa.bool_(),
         "done": pa.bool_(),
         "success": pa.bool_(),
     }
@@ -47,6 +49,15 @@ class Head:
     instruction: str
 
 
+@dataclass(frozen=True)
+class Flags:
+    """What is to be told of a row beside its numbers: see Episode."""
+
+    perturbed: bool = False
+    intervention: bool = False
+    marker: bool = False
+
+
 class SpoolWriter:
     """Appends rows to a file; what add() has returned from is with the system, and survives the death of this process.
 
@@ -61,7 +72,7 @@ class SpoolWriter:
         self._stream = self._try(pa.ipc.new_stream, self._file, _SCHEMA.with_metadata({"head": json.dumps(about)}))
 
     def add(
-        self, observation: Observation, action: Vector, step: Step, *, labels: Mapping[str, Vector], perturbed: bool
+        self, observation: Observation, action: Vector, step: Step, *, labels: Mapping[str, Vector], flags: Flags
     ) -> None:
         """Append the row of an observation, the action that answered it, and the step that followed."""
         row = {
@@ -69,15 +80,17 @@ class SpoolWriter:
             "state": observation.state,
             "action": action,
             "labels": dict(labels),
-            "perturbed": perturbed,
+            **asdict(flags),
             "done": step.done,
             "success": step.success,
         }
         batch = pa.RecordBatch.from_arrays([_array(row[f.name], f.type) for f in _SCHEMA], schema=_SCHEMA)
         self._try(self._stream.write_batch, batch)
 
-    def finish(self) -> None:
-        """Say that the episode has ended, and close."""
+    def finish(self, success: bool) -> None:
+        """Say that the episode has ended, and how, whatever its last step said; and close."""
+        nothing = pa.RecordBatch.from_pylist([], schema=_SCHEMA)
+        self._try(self._stream.write_batch, nothing, {"success": json.dumps(success)})
         self.close()
         os.replace(self._partial, self._path)
 
@@ -100,6 +113,7 @@ class Spool:
         self.interrupted = path.suffix == PARTIAL
         self.head: Head | None = None  # None where the kill came before the first row
         self.rows = 0
+        self.success: bool | None = None  # how the episode ended; None where that was never said
         self.label_sizes: dict[str, int] = {}
         for row in self._rows():
             self.rows += 1
@@ -111,8 +125,11 @@ class Spool:
         if head is None or not rows:
             raise layout.DatasetError(self.path, "no whole row")
         frames = [dict(row["frames"]) for row in rows]
-        success = np.array([row["success"] for row in rows], np.bool_)
-        success[-1] &= not self.interrupted
+        done, success = np.array([(row["done"], row["success"]) for row in rows], np.bool_).T
+        if self.interrupted:
+            success[-1] = False
+        elif self.success is not None:
+            done[-1], success[-1] = True, self.success
         return Episode(
             task=head.task,
             seed=head.seed,
@@ -120,10 +137,10 @@ class Spool:
             frames={camera.name: tuple(f[camera.name] for f in frames) for camera in head.spec.cameras},
             state=np.array([row["state"] for row in rows], np.float32),
             action=np.array([row["action"] for row in rows], np.float32),
-            perturbed=np.array([row["perturbed"] for row in rows], np.bool_),
+            **{f.name: _flag(rows, f.name) for f in fields(Flags)},
             text=("",) * len(rows),
             labels={name: _label(rows, name, size) for name, size in label_sizes.items()},
-            done=np.array([row["done"] for row in rows], np.bool_),
+            done=done,
             success=success,
         )
 
@@ -131,9 +148,13 @@ class Spool:
         try:
             with pa.memory_map(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
                 self.head = _head(stream.schema)
-                for batch in stream:
-                    yield batch.to_pylist()[0]
-        except (pa.ArrowInvalid, OSError):  # the end of what was written; what came before it has been read
+                while True:
+                    batch, about = stream.read_next_batch_with_custom_metadata()
+                    if len(batch):
+                        yield batch.to_pylist()[0]
+                    elif about:
+                        self.success = json.loads(about[b"success"])
+        except (pa.ArrowInvalid, OSError, StopIteration):  # the end of what was written; what came before it has been read
             return
 
 
@@ -144,6 +165,10 @@ def _head(schema: pa.Schema) -> Head:
 
 def _array(value: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401  a column's value in one row
     return pa.array([list(value.items()) if isinstance(value, dict) else value], kind)
+
+
+def _flag(rows: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([row.get(name, False) for row in rows], np.bool_)
 
 
 def _label(rows: list[dict[str, Any]], name: str, size: int) -> np.ndarray:

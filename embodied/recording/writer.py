@@ -18,7 +18,10 @@ from embodied.recording import stats
 from embodied.recording.episode import Episode
 from embodied.types import RobotSpec
 
-NUMERIC = ("timestamp", "frame_index", "episode_index", "index", "task_index", "perturbed", "next.done", "next.success")
+NUMERIC = (
+    "timestamp", "frame_index", "episode_index", "index", "task_index", "perturbed", "intervention", "marker",
+    "next.done", "next.success",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class DatasetWriter:
         self._features = layout.features(spec, label_sizes or {})
         self._schema = layout.arrow_schema(self._features)
         self._waiting: list[_Placed] = []
+        self._waiting_bytes = 0  # of their frames
         self._episode_rows: list[dict[str, Any]] = []
         self._instructions: dict[str, int] = {}
         self._rows = 0
@@ -63,7 +67,8 @@ class DatasetWriter:
         task_index = self._instructions.setdefault(episode.instruction, len(self._instructions))
         self._waiting.append(_Placed(episode, index, self._rows, task_index))
         self._rows += len(episode)
-        if len(self._waiting) == self._episodes_per_file:
+        self._waiting_bytes += sum(len(data) for jpegs in episode.frames.values() for data in jpegs)
+        if len(self._waiting) == self._episodes_per_file or self._waiting_bytes >= layout.DATA_FILE_SIZE_MB * 1e6:
             self._flush()
 
     def finish(self, collection: Mapping[str, Any] | None = None) -> None:
@@ -87,6 +92,7 @@ class DatasetWriter:
         for placed in self._waiting:
             self._episode_rows.append(_episode_row(placed, chunk_index, file_index))
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._files += 1
 
     def _table(self, placed: _Placed) -> pa.Table:
@@ -111,6 +117,8 @@ class DatasetWriter:
             "index": placed.first_row + frame_index,
             "task_index": np.full(n, placed.task_index, dtype=np.int64),
             "perturbed": episode.perturbed,
+            "intervention": episode.intervention,
+            "marker": episode.marker,
             "action.text": list(episode.text),
             "next.done": episode.done,
             "next.success": episode.success,
