@@ -59,19 +59,27 @@ class Scene:
     def reset(self, layout: Layout, arm_rad: Array) -> None:
         """Show the layout with the arm at rest at arm_rad (6,), and let the cubes settle."""
         mujoco.mj_resetData(self.model, self.data)
-        self._shown = layout
         self.data.qpos[self._joint_qpos] = arm_rad
         self._ctrl[:] = arm_rad
-        for index, name in enumerate(self._names):
-            self._park(name, index)
-        for item in layout.items:
-            self._show(item.name, COLOURS[item.colour])
-            height = CUBE_HALF_M if item.kind == "cube" else 0.0
-            self.place(item.name, np.array([*item.xy_m, height]), item.yaw_rad)
+        self.lay_out(layout)
         for _ in range(round(CONTROL_PERIOD_S / TICK_S)):
             self.advance(arm_rad)
         self.refresh()
         self.data.time = 0.0
+
+    def lay_out(self, layout: Layout) -> None:
+        """Show the layout around the arm as it is; the cubes have yet to settle."""
+        self._shown = layout
+        self.park_all()
+        for item in layout.items:
+            self._show(item.name, COLOURS[item.colour])
+            height = CUBE_HALF_M if item.kind == "cube" else 0.0
+            self.place(item.name, np.array([*item.xy_m, height]), item.yaw_rad)
+
+    def park_all(self) -> None:
+        """Hide every object, out of the arm's way."""
+        for index, name in enumerate(self._names):
+            self._park(name, index)
 
     def advance(self, target_rad: Array) -> None:
         """Run one tick, the joint targets moving linearly to target_rad (6,); call refresh before looking."""

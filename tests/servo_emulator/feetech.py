@@ -1,0 +1,298 @@
+"""The Feetech STS3215 and its protocol, read from the vendor's memory table and not from the SDK.
+
+Table: addresses, defaults, ranges and units of Feetech's "STS3215 memory table" as copied in the SO-Encoder100's register
+list and in wiki.aifitlab.com/feetech-servo-motor-docs/feetech-sts-servo-memory-table-analysis; addresses checked against
+huggingface/lerobot src/lerobot/motors/feetech/tables.py. Packets: Feetech's "SCS communication protocol manual".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tests.servo_emulator.packets import Reply, Request
+from tests.servo_emulator.registers import Memory, Register, Table
+from tests.servo_emulator.servo import COUNTS_A_RAD, COUNTS_A_TURN, Journal, Kind, Servo
+
+# 0.222 s for 60 degrees without load, 2.7 A stalled at 12 V (Feetech's STS3215-C018); its torque is so101.xml's.
+# Acceleration 0 is "as fast as it can": 3.35 N m over the 0.028 kg m² of so101.xml.
+STS3215 = Kind("STS3215", 777, 3.35, 4.7, 120.0, 12.0, 2.7)
+
+BAUDS = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400)
+BROADCAST = 0xFE
+PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 1, 2, 3, 4, 5, 0x82, 0x83
+VOLTAGE, TEMPERATURE, OVERLOAD = 1, 4, 32  # bits of the status, the unloading and the LED conditions
+CURRENT_UNIT_A = 0.0065
+ACCELERATION_UNIT = 100.0  # counts/s²
+MIDDLE = 128  # written to the torque switch: "here is 2048"
+
+TABLE = Table(
+    [
+        Register("firmware_major", 0, 1, 3, writable=False),
+        Register("firmware_minor", 1, 1, 10, writable=False),
+        Register("end", 2, 1, 0, writable=False),
+        Register("model_number", 3, 2, 777, writable=False),
+        Register("id", 5, 1, 1, low=0, high=253),
+        Register("baud_rate", 6, 1, 0, low=0, high=7),
+        # 0 in the table; LeRobot's feetech.py found servos delivered with 250, which is the harder case
+        Register("return_delay", 7, 1, 250, low=0, high=254),
+        Register("status_level", 8, 1, 1, low=0, high=1),
+        Register("min_position", 9, 2, 0, low=0, high=4094),
+        Register("max_position", 11, 2, 4095, low=0, high=4095),
+        Register("max_temperature", 13, 1, 70, low=0, high=100),
+        Register("max_voltage", 14, 1, 140, low=0, high=254),  # 80 in the 7.4 V version
+        Register("min_voltage", 15, 1, 40, low=0, high=254),
+        Register("max_torque", 16, 2, 1000, low=0, high=1000),
+        Register("phase", 18, 1, 12, low=0, high=254),
+        Register("unloading_condition", 19, 1, 44, low=0, high=254),
+        Register("led_condition", 20, 1, 47, low=0, high=254),
+        Register("p_gain", 21, 1, 32, low=0, high=254),
+        Register("d_gain", 22, 1, 32, low=0, high=254),
+        Register("i_gain", 23, 1, 0, low=0, high=254),
+        Register("minimum_startup_force", 24, 2, 16, low=0, high=1000),
+        Register("cw_dead_zone", 26, 1, 1, low=0, high=32),
+        Register("ccw_dead_zone", 27, 1, 1, low=0, high=32),
+        Register("protection_current", 28, 2, 500, low=0, high=511),
+        Register("angular_resolution", 30, 1, 1, low=1, high=3),
+        Register("homing_offset", 31, 2, 0, low=-2047, high=2047, sign_bit=11),
+        Register("operating_mode", 33, 1, 0, low=0, high=3),
+        Register("protective_torque", 34, 1, 20, low=0, high=100),
+        Register("protection_time", 35, 1, 200, low=0, high=254),  # 10 ms
+        Register("overload_torque", 36, 1, 80, low=0, high=100),
+        Register("velocity_p_gain", 37, 1, 10, low=0, high=100),
+        Register("over_current_time", 38, 1, 200, low=0, high=254),
+        Register("velocity_i_gain", 39, 1, 10, low=0, high=254),
+        Register("torque_enable", 40, 1, 0),
+        Register("acceleration", 41, 1, 0, low=0, high=254),
+        Register("goal_position", 42, 2, 0, low=-30719, high=30719, sign_bit=15),
+        Register("goal_time", 44, 2, 0, sign_bit=10),
+        Register("goal_velocity", 46, 2, 0, low=-3400, high=3400, sign_bit=15),
+        Register("torque_limit", 48, 2, 1000, low=0, high=1000),
+        Register("lock", 55, 1, 1, low=0, high=1),
+        Register("present_position", 56, 2, writable=False, sign_bit=15),
+        Register("present_velocity", 58, 2, writable=False, sign_bit=15),
+        Register("present_load", 60, 2, writable=False, sign_bit=10),
+        Register("present_voltage", 62, 1, writable=False),
+        Register("present_temperature", 63, 1, writable=False),
+        Register("async_write", 64, 1, writable=False),
+        Register("status", 65, 1, writable=False),
+        Register("moving", 66, 1, writable=False),
+        Register("present_current", 69, 2, writable=False, sign_bit=15),
+        Register("moving_threshold", 80, 1, 1, writable=False),
+        Register("maximum_velocity", 84, 1, 68, writable=False),
+        Register("maximum_acceleration", 85, 1, 254, writable=False),
+    ],
+    size=128,
+    eeprom_end=40,
+)
+
+
+class Sts3215(Servo):
+    """An STS3215 in position mode.
+
+    Where the vendor says nothing, the reading that asks more of a driver is taken: the lock is on after power-on, and
+    torque moves the joint to a goal that was written before it came on.
+    """
+
+    memory: Memory
+
+    def __init__(self, joint: str, journal: Journal, *, raw_zero: float, **factory: int) -> None:
+        self._status = 0
+        self._pending: tuple[int, bytes] | None = None
+        super().__init__(joint, STS3215, Memory(TABLE, **factory), journal, raw_zero=raw_zero)
+
+    def present_float(self) -> float:
+        """Return counts after homing: Present = Actual - Homing, of one turn."""
+        return (self.raw_zero + self.q_rad * COUNTS_A_RAD - self.memory.get("homing_offset")) % COUNTS_A_TURN
+
+    def present_count(self) -> int:
+        """Return the present position as the register shows it."""
+        return round(self.present_float()) % COUNTS_A_TURN
+
+    @property
+    def status(self) -> int:
+        """Return the alarm bits that go with every reply."""
+        return self._status
+
+    def power_on(self) -> None:
+        """Begin again from the EEPROM, limp."""
+        self.memory.power_on()
+        self.memory.set("torque_limit", self.memory.get("max_torque"))
+        self._status, self._pending, self.goal_count, self.overloaded_s = 0, None, None, 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take torque, speed, acceleration and torque limit from the registers."""
+        get = self.memory.get
+        self.torque = get("torque_enable") == 1 and get("operating_mode") == 0
+        speed, ramp = abs(get("goal_velocity")) / COUNTS_A_RAD, get("acceleration") * ACCELERATION_UNIT / COUNTS_A_RAD
+        self.speed_rad_s = min(speed or math.inf, self.kind.free_rad_s)
+        self.ramp_rad_s2 = min(ramp or math.inf, self.kind.ramp_rad_s2)
+        share = min(get("torque_limit"), get("max_torque")) / 1000
+        self.strength = share * (get("protective_torque") / 100 if self._unloads(OVERLOAD) else 1.0)
+
+    # -- what the bus asks
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return registers as they are now."""
+        self._publish()
+        return self.memory.read(address, length)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write registers; what may not be written, or is out of its range, stays as it is and is not reported."""
+        for register in TABLE.within(address, len(data)):
+            at = register.address - address
+            value = register.decode(data[at : at + register.size])
+            if register.name == "torque_enable" and value == MIDDLE:
+                self._home_here()
+            elif register.writable and (register.takes(value) or register.name == "goal_position"):
+                self.memory.set(register.name, value)
+                self._wrote(register, value)
+        self.refresh()
+
+    def defer(self, address: int, data: bytes) -> None:
+        """Keep a write for the action instruction."""
+        self._pending = (address, data)
+        self.memory.set("async_write", 1)
+
+    def act(self) -> None:
+        """Carry out the write that was kept."""
+        if self._pending is not None:
+            self.write(*self._pending)
+            self._pending = None
+            self.memory.set("async_write", 0)
+
+    def protect(self, dt_s: float) -> None:
+        """Raise and act on alarms; voltage and heat mend themselves, an overload stays until torque is set again."""
+        get = self.memory.get
+        status = self._status & OVERLOAD
+        volts = round(self.voltage_v * 10)
+        status |= VOLTAGE if not get("min_voltage") <= volts <= get("max_voltage") else 0
+        status |= TEMPERATURE if self.temperature_c > get("max_temperature") else 0
+        heavy = self.torque and abs(self.load) * 100 >= get("overload_torque")
+        self.overloaded_s = self.overloaded_s + dt_s if heavy else 0.0
+        if self.overloaded_s * 100 > get("protection_time"):
+            status |= OVERLOAD
+        if status != self._status:
+            self._status = status
+            if self._unloads(TEMPERATURE) or self._unloads(VOLTAGE):
+                self.memory.set("torque_enable", 0)
+            self.refresh()
+
+    def _unloads(self, bit: int) -> bool:
+        return bool(self._status & self.memory.get("unloading_condition") & bit)
+
+    def _wrote(self, register: Register, value: int) -> None:
+        if register.address < TABLE.eeprom_end and self.memory.get("lock") == 0:
+            # "Writing 1 prevents values written to the EPROM address from being saved after power loss."
+            self.memory.save()
+        if register.name == "torque_enable":
+            self._status &= ~OVERLOAD
+            self.overloaded_s = 0.0
+        if register.name == "goal_position":
+            low, high = self.memory.get("min_position"), self.memory.get("max_position")
+            taken = value if low == high == 0 else min(max(value, low), high)
+            self.accept_goal(value, taken, low, high)
+
+    def _home_here(self) -> None:
+        actual = round(self.raw_zero + self.q_rad * COUNTS_A_RAD) % COUNTS_A_TURN
+        self.memory.set("homing_offset", (actual - 2048 + 2047) % COUNTS_A_TURN - 2047)
+        self.memory.save()
+
+    def _publish(self) -> None:
+        put = self.memory.set
+        put("present_position", self.present_count())
+        put("present_velocity", round(self.qd_rad_s * COUNTS_A_RAD))
+        put("present_load", round(min(1.0, abs(self.load)) * 1000) * (1 if self.load >= 0 else -1))
+        put("present_voltage", min(255, max(0, round(self.voltage_v * 10))))
+        put("present_temperature", min(255, max(0, round(self.temperature_c))))
+        put("present_current", round(self.load * self.kind.stall_a / CURRENT_UNIT_A))
+        put("moving", int(self.torque and abs(self.qd_rad_s) * COUNTS_A_RAD > 5))
+        put("status", self._status)
+
+
+class FeetechDialect:
+    """Packets FF FF ID LENGTH INSTRUCTION ... CHECKSUM, the checksum the inverted sum from ID on."""
+
+    broadcast = BROADCAST
+
+    def split(self, buffer: bytearray) -> tuple[Request | None, int, bool]:
+        """Find the first request."""
+        start = buffer.find(b"\xff\xff")
+        if start < 0:
+            return None, max(0, len(buffer) - 1), False
+        while buffer[start + 2 : start + 3] == b"\xff":  # a longer run of FF: the header is its end
+            start += 1
+        if len(buffer) < start + 4:
+            return None, start, False
+        length = buffer[start + 3]
+        end = start + 4 + length
+        if length < 2:
+            return None, start + 2, True
+        if len(buffer) < end:
+            return None, start, False
+        raw = bytes(buffer[start:end])
+        if checksum(raw[2:-1]) != raw[-1]:
+            return None, end, True
+        return Request(raw[2], raw[4], raw[5:-1], raw), end, False
+
+    def baud(self, servo: Servo) -> int:
+        """Return the rate in the servo's register."""
+        return BAUDS[servo.memory.get("baud_rate") & 7]
+
+    def answer(self, request: Request, servos: Sequence[Servo]) -> list[list[Reply]]:
+        """Carry out a request."""
+        heard = [servo for servo in servos if isinstance(servo, Sts3215)]
+        if request.instruction == SYNC_READ:
+            return self._sync_read(request.parameters, heard)
+        if request.instruction == SYNC_WRITE:
+            self._sync_write(request.parameters, heard)
+            return []
+        meant = [servo for servo in heard if request.id in (servo.id, BROADCAST)]
+        slot = [reply for servo in meant if (reply := self._one(request, servo)) is not None]
+        return [slot] if slot else []
+
+    def _one(self, request: Request, servo: Sts3215) -> Reply | None:
+        id_, wordy = servo.id, servo.memory.get("status_level") == 1 and request.id != BROADCAST
+        parameters = request.parameters
+        match request.instruction:
+            case 1:
+                return self._status(servo, id_, b"")
+            case 2 if len(parameters) == 2 and request.id != BROADCAST:
+                return self._status(servo, id_, servo.read(parameters[0], parameters[1]))
+            case 3 if len(parameters) >= 2:
+                servo.write(parameters[0], parameters[1:])
+            case 4 if len(parameters) >= 2:
+                servo.defer(parameters[0], parameters[1:])
+            case 5:
+                servo.act()
+            case _:
+                return None
+        return self._status(servo, id_, b"") if wordy else None
+
+    def _sync_read(self, parameters: bytes, heard: list[Sts3215]) -> list[list[Reply]]:
+        if len(parameters) < 3:
+            return []
+        address, length, ids = parameters[0], parameters[1], parameters[2:]
+        return [
+            [self._status(servo, id_, servo.read(address, length)) for servo in heard if servo.id == id_] for id_ in ids
+        ]
+
+    def _sync_write(self, parameters: bytes, heard: list[Sts3215]) -> None:
+        if len(parameters) < 3:
+            return
+        address, length = parameters[0], parameters[1]
+        for at in range(2, len(parameters) - length, length + 1):
+            for servo in heard:
+                if servo.id == parameters[at]:
+                    servo.write(address, parameters[at + 1 : at + 1 + length])
+
+    def _status(self, servo: Sts3215, id_: int, data: bytes) -> Reply:
+        body = bytes([id_, len(data) + 2, servo.status]) + data
+        delay_s = servo.memory.get("return_delay") * 2e-6
+        return Reply(servo, delay_s, b"\xff\xff" + body + bytes([checksum(body)]))
+
+
+def checksum(body: bytes) -> int:
+    """Return the check byte of a packet's bytes from the id on."""
+    return ~sum(body) & 0xFF
