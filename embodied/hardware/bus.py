@@ -1,0 +1,310 @@
+"""One servo bus: all servos read and commanded in a packet each way, registers one at a time, nothing guessed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.errors import HardwareError
+from embodied.hardware.link import TRIES, Answers, BusStatistics, Link
+from embodied.hardware.port import ANSWER_MS
+from embodied.hardware.vendor import Register, Status, Vendor, from_little, little
+
+Counts = NDArray[np.int64]
+Array = NDArray[np.float64]
+
+IDS = range(253)
+READ_WITHIN_S = 0.012  # what the retries of one reading may take: a tick of 20 ms has other work
+UNHURRIED_MS = 25.0  # an answer outside the loop may come late: the machine may be busy
+SCAN_MS = 8.0
+LOST_AFTER = 5  # readings in a row
+BY_HAND = 4.0  # times the speed of its motor, at which a person may swing a joint
+LEAST_JUMP = 40  # counts
+
+
+class BusError(HardwareError):
+    """A servo bus that does not do what it is told."""
+
+
+class ServoError(BusError):
+    """A servo that does not answer, or refuses a value."""
+
+
+class BusSilentError(BusError):
+    """A reading that did not come about within its tick, retries included: the next may."""
+
+
+class BusLostError(BusSilentError):
+    """Several readings in a row that did not come about: the bus or a servo on it is gone."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A servo that answered."""
+
+    id: int
+    model: int
+    firmware: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the servos sensed, in the order of Bus.ids."""
+
+    time_ns: int  # monotonic, of the question
+    position: Counts  # (n,) counts, homing offsets included
+    velocity_counts_s: Array  # (n,)
+    load: Array  # (n,) share of full effort, -1..1
+    voltage_v: Array  # (n,)
+    temperature_c: Array  # (n,)
+    alarms: tuple[frozenset[str], ...]
+
+
+class Bus:
+    """The servos on one port; not thread-safe: one thread at a time."""
+
+    def __init__(self, vendor: Vendor, port: str, ids: Sequence[int] = (), *, baud: int = 1_000_000) -> None:
+        """Open the port; ids are whom read and write_goals are about. Raise PortError where it does not open."""
+        self.vendor, self.name, self.ids = vendor, port, tuple(ids)
+        self._link = Link(vendor, port, baud)
+        self._goal = vendor.register("goal_position")
+        self._goals = vendor.sdk.GroupSyncWrite(
+            self._link.port, self._link.handler, self._goal.address, self._goal.size
+        )
+        for servo in self.ids:
+            self._goals.addParam(servo, [0] * self._goal.size)
+        self._last: tuple[int, Counts] | None = None
+        self._silent = 0
+        self._alarms: dict[int, frozenset[str]] = {}
+        self.know([next(iter(vendor.models))] * len(self.ids))
+
+    @property
+    def statistics(self) -> BusStatistics:
+        """Return what became of the readings so far."""
+        return self._link.statistics
+
+    @property
+    def baud(self) -> int:
+        """Return the baud rate that the port has; set it to speak at another."""
+        return self._link.baud
+
+    @baud.setter
+    def baud(self, baud: int) -> None:
+        self._link.baud = baud
+
+    # -- who is there
+
+    def ping(self, id: int) -> Found | None:
+        """Return the servo of that id, or None where nobody answers; raise ServoError where two seem to."""
+        with self._link.patience(UNHURRIED_MS):
+            return self._identify(id)
+
+    def scan(self, bauds: Sequence[int] = ()) -> list[tuple[int, Found]]:
+        """Return every servo that answers, with the baud rate at which it does; of none named, at the present one."""
+        before, found = self.baud, list[tuple[int, Found]]()
+        try:
+            for baud in bauds or (before,):
+                self.baud = baud
+                with self._link.patience(SCAN_MS):
+                    there = [servo for servo in IDS if self._link.ask(servo, "model_number", tries=1) is not None]
+                found += [(baud, servo) for servo in map(self.ping, there) if servo]
+        finally:
+            self.baud = before
+        return found
+
+    def know(self, models: Sequence[int]) -> None:
+        """Take note of the servos' models, in the order of ids: what their loads mean and how fast they are."""
+        known = [self.vendor.models[number] for number in models]
+        self._full_load = np.array([model.load_full for model in known])
+        self._top_counts_s = np.array([model.top_counts_s for model in known]) * BY_HAND
+
+    # -- every tick
+
+    def read(self) -> Reading:
+        """Return one reading of all ids, in one sync read; who did not answer well is asked again within the tick.
+
+        Raise BusSilentError where someone has still not, BusLostError where that happens several times in a row, and
+        PortLostError where the port is gone.
+        """
+        self.statistics.cycles += 1
+        asked_ns = time.monotonic_ns()
+        found: Answers = {}
+        doubted: dict[int, int] = {}
+        missing = self.ids
+        with self._link.patience(ANSWER_MS):
+            while True:
+                self._link.sync_read(missing, found)
+                self._doubt(asked_ns, found, doubted)
+                missing = tuple(servo for servo in self.ids if servo not in found)
+                if not missing:
+                    break
+                if time.monotonic_ns() - asked_ns > READ_WITHIN_S * 1e9:
+                    self._give_up(missing)
+                self.statistics.retries += 1
+        self._silent = 0
+        return self._reading(asked_ns, found)
+
+    def write_goals(self, counts: Counts) -> None:
+        """Send goals (n,) in the order of ids, in one sync write; nobody answers that."""
+        for servo, count in zip(self.ids, counts.tolist(), strict=True):
+            self._goals.changeParam(servo, little(self._goal.encode(count), self._goal.size))
+        result = self._goals.txPacket()
+        if result != self.vendor.sdk.COMM_SUCCESS:
+            raise BusSilentError(f"port {self.name} takes no goals: {self._link.handler.getTxRxResult(result)}")
+
+    # -- one register at a time, in no hurry
+
+    def get(self, id: int, register: str) -> int:
+        """Return a register's value; raise ServoError, which names both, where the servo does not answer."""
+        with self._link.patience(UNHURRIED_MS):
+            value = self._link.ask(id, register)
+        if value is None:
+            raise ServoError(f"servo {id} on {self.name} does not answer when asked for its {register}")
+        return value
+
+    def set(self, id: int, register: str, value: int) -> None:
+        """Write a register and read it back; one that holds the value already is left alone: an EEPROM wears.
+
+        Raise ServoError where the servo does not answer, or holds another value afterwards.
+        """
+        its = self.vendor.register(register)
+        try:
+            raw = its.encode(value)
+        except ValueError as error:
+            raise ServoError(f"servo {id}: {register} cannot be {value}: {error}") from error
+        if self.get(id, register) == value:
+            return
+        with self._link.patience(UNHURRIED_MS), self._unlocked(id, its, value if register == "id" else id):
+            for _ in range(TRIES):
+                self._link.write(id, its, raw)
+                if (held := self._held(id, register, value)) == value:
+                    return
+        if held is None:
+            raise ServoError(f"servo {id} on {self.name} does not answer since {register} was written")
+        raise ServoError(f"servo {id} on {self.name} keeps {register} at {held} where {value} was written")
+
+    def set_torque(self, on: bool, ids: Sequence[int] | None = None) -> None:
+        """Switch the motors of ids, of all where None, on or off: off, the arm drops where nobody holds it."""
+        for servo in self.ids if ids is None else ids:
+            self.set(servo, "torque_enable", int(on))
+
+    def close(self) -> None:
+        """Let go of the port; idempotent. The servos go on as they are, torque included."""
+        self._link.close()
+
+    def _identify(self, id: int) -> Found | None:
+        before = self.statistics.corrupt
+        model, block = self._link.ask(id, "model_number"), self._link.ask_block(id)
+        if model is None and block is None and self.statistics.corrupt == before:
+            return None
+        if model is None or block is None or self._link.another_answers(id):
+            raise ServoError(
+                f"two servos on {self.name} seem to have id {id}: their answers collide. Leave one of them on the bus "
+                f"and give it an id of its own: embodied setup"
+            )
+        return Found(id, model, self.vendor.firmware(lambda register: self.get(id, register)))
+
+    def _held(self, id: int, register: str, value: int) -> int | None:
+        """Return what a register holds after a write: a new id or baud rate is where the servo answers then."""
+        if register == "id":
+            return self._link.ask(value, register)
+        if register != "baud_rate":
+            return self._link.ask(id, register)
+        before = self.baud
+        try:
+            self.baud = self.vendor.baud(value)
+            return self._link.ask(id, register)
+        finally:
+            self.baud = before
+
+    @contextmanager
+    def _unlocked(self, id: int, register: Register, then: int) -> Iterator[None]:
+        """Let the EEPROM of servo id be written meanwhile; it is locked again as servo then."""
+        if not register.eeprom:
+            yield
+            return
+        lock = self.vendor.registers.get("lock")
+        if lock is None:
+            if self._link.ask(id, "torque_enable"):
+                raise ServoError(f"servo {id} on {self.name} takes no settings while its motor is on: relax it first")
+            yield
+            return
+        self._link.write(id, lock, 0)
+        try:
+            yield
+        finally:
+            self._link.write(then, lock, 1)
+
+    # -- judging
+
+    def _doubt(self, asked_ns: int, found: Answers, doubted: dict[int, int]) -> None:
+        """Throw out positions that no joint reaches so soon; what is said twice in a tick is so."""
+        if self._last is None:
+            return
+        then_ns, last = self._last
+        may = (self._top_counts_s * ((asked_ns - then_ns) * 1e-9) + LEAST_JUMP).tolist()
+        its = self.vendor.registers["present_position"]
+        offset = its.address - self.vendor.block_at
+        for servo, before, most in zip(self.ids, last.tolist(), may, strict=True):
+            if servo not in found:
+                continue
+            count = its.decode(from_little(found[servo].data[offset : offset + its.size]))
+            said_again = servo in doubted and abs(count - doubted[servo]) <= LEAST_JUMP
+            if abs(count - before) > most and not said_again:
+                doubted[servo] = count
+                del found[servo]
+                self.statistics.implausible += 1
+
+    def _give_up(self, missing: tuple[int, ...]) -> None:
+        self.statistics.lost += 1
+        self._silent += 1
+        every = missing == self.ids
+        who = f"servo{'s' * (len(missing) > 1)} {', '.join(map(str, missing))} on {self.name}"
+        who = f"no servo on {self.name} answered" if every else f"{who} did not answer"
+        if self._silent < LOST_AFTER:
+            raise BusSilentError(who)
+        where = "the arm's power supply and cables" if every else "its cable, and at that of the servo before it"
+        raise BusLostError(f"{who} in {self._silent} readings in a row: look at {where}")
+
+    def _reading(self, asked_ns: int, found: Answers) -> Reading:
+        block = np.frombuffer(b"".join(found[servo].data for servo in self.ids), self.vendor.block)
+        position = self._signed("present_position", block["position"])
+        velocity = self._signed("present_velocity", block["velocity"]).astype(np.float64)
+        self._last = (asked_ns, position)
+        return Reading(
+            time_ns=asked_ns,
+            position=position,
+            velocity_counts_s=velocity * self.vendor.velocity_counts_s,
+            load=np.clip(self._signed("present_load", block["load"]) / self._full_load, -1.0, 1.0),
+            voltage_v=block["voltage"] * self.vendor.volts,
+            temperature_c=block["temperature"].astype(np.float64),
+            alarms=tuple(self._alarms_of(found[servo]) for servo in self.ids),
+        )
+
+    def _alarms_of(self, status: Status) -> frozenset[str]:
+        """Name a servo's alarms; where its answer says only that there are some, it is asked once which."""
+        if not self.vendor.error_alarms & status.error:
+            self._alarms.pop(status.id, None)
+            return frozenset()
+        if self.vendor.error_alarms != 0x80:
+            return self.vendor.alarm_names(status.error)
+        if status.id not in self._alarms:
+            bits = self._link.ask(status.id, "alarms", tries=1)
+            if bits is None:
+                return frozenset({"hardware"})
+            self._alarms[status.id] = self.vendor.alarm_names(bits)
+        return self._alarms[status.id]
+
+    def _signed(self, register: str, raw: NDArray[np.unsignedinteger[Any]]) -> Counts:
+        its, wide = self.vendor.registers[register], raw.astype(np.int64)
+        if its.sign_bit is not None:
+            magnitude = wide & ((1 << its.sign_bit) - 1)
+            return np.where(wide >> its.sign_bit & 1, -magnitude, magnitude)
+        bits = 8 * its.size
+        return wide - ((wide >> (bits - 1) & 1) << bits) if its.signed else wide

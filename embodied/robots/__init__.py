@@ -1,0 +1,1 @@
+"""Real robots, one file each."""
