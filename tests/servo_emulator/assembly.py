@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from envs.scene import JOINTS, Scene
+from tests.servo_emulator.dynamixel import XL330, XL430, DynamixelX
 from tests.servo_emulator.feetech import FeetechDialect, Sts3215
 from tests.servo_emulator.packets import Dialect
+from tests.servo_emulator.protocol2 import Protocol2
 from tests.servo_emulator.servo import COUNTS_A_RAD, COUNTS_A_TURN, Journal, Servo
 
 STATES = ("calibrated", "assembled", "fresh")
@@ -58,7 +60,18 @@ def _feetech(build: Build, state: str, journal: Journal) -> Servo:
     return Sts3215(build.joint, journal, raw_zero=build.raw_zero, **factory)
 
 
+def _dynamixel(build: Build, state: str, journal: Journal) -> Servo:
+    kind = XL430 if build.joint in ("shoulder_pan", "shoulder_lift") else XL330  # as in a Koch v1.1 follower
+    factory: dict[str, int] = {}
+    if state != "fresh":
+        factory |= {"id": build.id, "baud_rate": 3, "return_delay": 0}
+    if state == "calibrated":
+        factory |= {"homing_offset": MIDDLE - build.raw_zero, "min_position": build.low, "max_position": build.high}
+    return DynamixelX(build.joint, kind, journal, raw_zero=build.raw_zero, **factory)
+
+
 _VENDORS: dict[str, tuple[Callable[[Build, str, Journal], Servo], Callable[[], Dialect]]] = {
     "feetech": (_feetech, FeetechDialect),
+    "dynamixel": (_dynamixel, Protocol2),
 }
 VENDORS = tuple(_VENDORS)

@@ -154,9 +154,9 @@ class Servo:
         return self.setpoint_rad
 
     def halt(self) -> None:
-        """Forget the goal and hold what is now the setpoint."""
+        """Forget the goal and hold where the joint is."""
         self.goal_count = None
-        self.held_rad = self.setpoint_rad
+        self.held_rad = self.setpoint_rad = self.q_rad
         self.setpoint_rad_s = 0.0
 
     def _wanted_rad(self) -> float:
