@@ -313,7 +313,7 @@ def test_an_emergency_stop_that_a_person_presses_meanwhile_stays_latched():
         (["127.0.0.1:1", "--tls", "/no/such"], "/no/such/authority.pem"),
         (["127.0.0.1:1", "--token", "/no/such"], "/no/such"),
         (["127.0.0.1:1", "--timeout", "0"], "must be above 0 and finite"),
-        (["127.0.0.1:1", "--timeout", "soon"], "must be a number of seconds"),
+        (["127.0.0.1:1", "--timeout", "soon"], "must be a number"),
     ],
 )
 def test_a_mistake_of_the_users_is_one_line_and_status_2(arguments, words, capfd):

@@ -1,7 +1,11 @@
 """The command line: a rollout is evidence or leaves nothing behind, a mistake is one line, a server ends when asked."""
 
+import argparse
+import importlib
+import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -153,9 +157,13 @@ def test_an_instruction_of_the_users_is_in_the_protocol_and_its_hash(local, tmp_
         (["--instruction", "x" * 10_000], "the instruction has 10000 characters; at most 1000 are read"),
         (["--robot", "127.0.0.1:1", "--workers", "2"], "--workers must be 1"),
         (["--policy", "expert", "--remote"], "which is not at hand"),
-        (["--takeover", "--max-age-s", "1"], "--takeover, --max-age-s goes with a robot or a policy at an address"),
-        (["--robot", "127.0.0.1:1", "--within-s", "1"], "--within-s goes with --mode async"),
-        (["--remote", "--frames", "jpeg", "--takeover"], "--takeover, --frames goes with a robot or a policy at an"),
+        (["--policy", "127.0.0.1:1", "--within-s", "1"], "--within-s goes with --mode async"),
+        (["--takeover"], "--takeover goes with a robot at an address, and there is none"),
+        (["--policy", "127.0.0.1:1", "--takeover"], "--takeover goes with a robot at an address"),
+        (["--policy", "127.0.0.1:1", "--max-age-s", "1"], "--max-age-s goes with a robot at an address or --remote"),
+        (["--robot", "127.0.0.1:1", "--within-s", "1", "--mode", "async"], "--within-s goes with a policy at an addr"),
+        (["--frames", "raw"], "--frames goes with a robot or a policy at an address, or --remote"),
+        (["--remote", "--tls", "certs"], "--tls goes with a robot or a policy at an address"),
         (["--robot", "127.0.0.1:1", "--token", "/no/such"], "/no/such"),
     ],
 )
@@ -251,9 +259,50 @@ def test_every_verbs_help_has_an_example(verb, capfd):
     assert f"embodied {verb} " in capfd.readouterr().out.partition("example")[2]
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_examples_of_a_verb_can_be_typed_as_they_stand(verb):
+    module = importlib.import_module(f"embodied.cli.{verb}")
+    parser = argparse.ArgumentParser(prog=verb)
+    module.add_arguments(parser)
+    lines = module.EXAMPLE.replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith(f"  embodied {verb}")]
+    assert commands
+    for _, _, *arguments in commands:
+        words = list(itertools.takewhile(lambda word: word not in (">", "|", "&&"), arguments))
+        checkpoint = getattr(parser.parse_args(words), "checkpoint", None)
+        assert checkpoint is None or checkpoint.is_dir()
+
+
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["rollout"], [*ROLLOUT], [*ROLLOUT, "--out", "x", "--episodes", "0"]]
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["rollout"],
+        [*ROLLOUT],
+        [*ROLLOUT, "--out", "x", "--episodes", "0"],
+        [*ROLLOUT, "--out", "x", "--delay-ms", "4000000000000"],
+        [*ROLLOUT, "--out", "x", "--max-age-s", "1e300"],
+        [*ROLLOUT, "--out", "x", "--within-s", "1e300"],
+        ["check", "127.0.0.1:1", "--timeout", "1e300"],
+        ["certs", "no-folder", "--host", "robot", "--days", "99999999"],
+    ],
 )
-def test_an_argument_that_is_missing_or_unreadable_is_status_2(arguments, capfd):
+def test_an_argument_that_is_missing_or_unreadable_is_status_2_and_one_line(arguments, capfd):
     assert main(arguments) == 2
-    assert "error: " in capfd.readouterr().err
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+
+
+def test_what_ages_an_action_or_changes_its_frames_is_in_the_protocol_and_its_hash(tmp_path):
+    made = []
+    for number, given in enumerate(([], ["--frames", "raw"], ["--max-age-s", "30"], ["--frames", "jpeg:80"])):
+        out = tmp_path / str(number)
+        remote = ["--robot", "tests.toy_world", "--policy", "policies.hold", "--remote", *given]
+        assert main([*ROLLOUT, *remote, "--out", str(out)]) == 0
+        made.append(read_report(out))
+    plain, raw, aged, compressed = made
+    assert "max_age_s" not in plain["protocol"] and "frames" not in plain["protocol"]
+    assert raw["protocol_hash"] == plain["protocol_hash"]  # the same pixels arrive
+    assert aged["protocol"]["max_age_s"] == 30 and compressed["protocol"]["frames"] == "jpeg:80"
+    assert len({each["protocol_hash"] for each in made}) == 3

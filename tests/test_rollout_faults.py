@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ import pytest
 from embodied.cli import main
 from embodied.recording.reader import DatasetReader
 from embodied.recording.video import read_video
+from tests.faults.processes import host
+from tests.faults.wire import status
 from tests.test_cli import hosting
 from tests.test_spool import assert_replays
 from tests.toy_world import ToyRobot
@@ -194,6 +196,51 @@ def test_finished_episodes_are_kept_though_nothing_was_recorded(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         assert process.stderr is not None and "finished episodes in episodes.jsonl" in process.stderr.read()
     assert lines.read_text().count("\n") >= 3
+
+
+def test_what_a_rollout_still_writes_is_not_recovered(tmp_path, capfd):
+    partial = tmp_path / "out.partial"
+    with rollout(tmp_path / "out", "--robot", "tests.toy_world") as process:
+        wait_until(lambda: (partial / "recording" / "episodes" / "000001.arrow").exists())
+        for out in ([], ["--out", str(tmp_path / "elsewhere")]):
+            assert main(["recover", str(partial), *out]) == 2
+            assert f"a rollout is still writing to {partial}" in capfd.readouterr().err
+        assert process.poll() is None and not (tmp_path / "elsewhere").exists()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(TIMEOUT_S)
+    assert main(["recover", str(partial)]) == 0
+
+
+def test_recover_refuses_what_is_no_folder(tmp_path, capfd):
+    assert main(["recover", str(tmp_path / "nothing.partial")]) == 2
+    assert "is no folder that a rollout left" in capfd.readouterr().err
+
+
+def test_when_the_parent_alone_is_killed_its_worker_lets_go_of_the_robot(tmp_path):
+    with host(tmp_path, "--realtime") as live:
+        arguments = ["--robot", live.address, "--policy", "policies.hold", "--task", "sweep", "--episodes", "1"]
+        arguments += ["--max-steps", "1000000", "--videos", "0", "--out", str(tmp_path / "out")]
+        command = [*EMBODIED, "rollout", *arguments]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+            try:
+                wait_until(lambda: bool(status(live.address).holder))
+                process.kill()
+                process.wait(TIMEOUT_S)
+                wait_until(lambda: not status(live.address).holder)  # the episode would go on for a day
+                wait_until(lambda: not [*processes_of(process.pid)])
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert live.lives and not status(live.address).stalls
+
+
+def processes_of(group: int) -> Iterator[int]:
+    """Yield the processes of a group (proc(5)) that have not ended."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state, _, its_group, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(its_group) == group and state != "Z":
+                yield int(stat.parent.name)
 
 
 def test_a_dataset_is_not_recovered_into_a_folder_that_holds_something(tmp_path, capsys):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
+from embodied.bridge.credentials import ServerCredentials
 from embodied.bridge.emergency import stop_button
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.bridge.robot_server import RobotServer, serve_robot
@@ -218,11 +221,34 @@ def test_the_verb_stops_shows_and_releases(
         assert "it was not stopped" in capsys.readouterr().out
 
 
+def test_the_release_that_the_verb_prints_can_be_typed_as_it_stands(
+    tmp_path: Path, robot: PacedRobot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = tmp_path / "the token"
+    token.write_text("0123456789abcdef0123456789abcdef")
+    token.chmod(0o600)
+    with serve_robot(lambda: robot, credentials=ServerCredentials(token=token)) as server:
+        assert main(["stop", server.address, "--token", str(token)]) == 0
+        _, _, printed = capsys.readouterr().out.splitlines()[0].partition("until: embodied ")
+        assert main(shlex.split(printed)) == 0
+        assert "may be moved again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--tls", "--token"])
+def test_a_stop_that_is_refused_its_own_credentials_says_that_nothing_stopped(
+    flag: str, server: RobotServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stop", server.address, flag, "/nowhere"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the robot is NOT stopped" in line and "/nowhere" in line
+
+
 def test_the_verb_says_at_once_that_nobody_is_there(server: RobotServer, capsys: pytest.CaptureFixture[str]) -> None:
     server.stop()
     started = time.monotonic()
     assert main(["stop", server.address]) == 2
-    assert f"robot server at {server.address}" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the robot is NOT stopped as far as is known, cut its power: robot server at {server.address}" in line
     assert time.monotonic() - started < 4
 
 

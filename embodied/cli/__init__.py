@@ -78,10 +78,17 @@ def _exit(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, where argparse would print all of the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USER_ERROR, f"error: {message}; {self.prog} --help says more\n")
+
+
 def _verb_parser() -> argparse.ArgumentParser:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:{width}}  {what}" for name, what in VERBS.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="embodied",
         description="Close the loop between a multimodal policy and a robot.",
         epilog=f"verbs:\n{verbs}\n\nembodied VERB --help says more, with an example.",
@@ -92,7 +99,7 @@ def _verb_parser() -> argparse.ArgumentParser:
 
 
 def _arguments_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"embodied {name}",
         description=verb.__doc__,
         epilog=getattr(verb, "EXAMPLE", None),

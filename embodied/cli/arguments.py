@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from embodied.modules import parse_option
 
 if TYPE_CHECKING:
     from embodied.bridge.credentials import ClientCredentials, ServerCredentials  # --help is quick without grpc
+
+MAX_DURATION_S = 86_400.0
 
 
 def positive_int(text: str) -> int:
@@ -43,6 +46,14 @@ def positive_float(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
     return number
+
+
+def duration_s(text: str) -> float:
+    """Read a number of seconds above 0, and no more than a clock can be set to wait for."""
+    seconds = positive_float(text)
+    if seconds > MAX_DURATION_S:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_DURATION_S:g} s, got {text}")
+    return seconds
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -100,6 +111,12 @@ def server_credentials(args: argparse.Namespace) -> ServerCredentials:
     from embodied.bridge.credentials import ServerCredentials
 
     return ServerCredentials.of(args.tls, args.token)
+
+
+def connection_flags(args: argparse.Namespace) -> str:
+    """Return what add_connection was given as it is typed, with a blank before it, for a command that is printed."""
+    given = {name: value for name in ("tls", "token") if (value := getattr(args, name)) is not None}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items())
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from dataclasses import asdict
 
 from embodied.bridge.conformance.suite import CHECKS, check_robot, choose_checks, name_of
 from embodied.bridge.conformance.verdict import Result
-from embodied.cli.arguments import add_connection, client_credentials
+from embodied.cli.arguments import add_connection, client_credentials, duration_s
 
 EXAMPLE = """example:
   embodied check 127.0.0.1:50051
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document, at the end")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=duration_s,
         default=10.0,
         metavar="S",
         help="fail a check that waits longer for one answer (default 10)",
@@ -66,16 +66,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped")
     return int(counts["fail"] > 0)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds, got {text!r}") from error
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got {text}")
-    return seconds
 
 
 def _print(result: Result) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from embodied.cli.rollout_output import RECORDING, recover
+from embodied.cli.rollout_output import RECORDING, claimed, recover
 from embodied.errors import EmbodiedError
 
 EXAMPLE = """example:
@@ -27,5 +27,8 @@ def run(args: argparse.Namespace) -> int:
     """Recover, and print what was found."""
     if args.out is not None and args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         raise EmbodiedError(f"{args.out} is there already and not an empty folder; choose another --out")
-    print(recover(args.folder, args.out or args.folder / RECORDING))
+    if not args.folder.is_dir():
+        raise EmbodiedError(f"{args.folder} is no folder that a rollout left")
+    with claimed(args.folder):
+        print(recover(args.folder, args.out or args.folder / RECORDING))
     return 0

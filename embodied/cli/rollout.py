@@ -16,11 +16,21 @@ from embodied.cli.arguments import (
     add_connection,
     add_robot_options,
     client_credentials,
+    duration_s,
     natural_int,
-    positive_float,
     positive_int,
 )
-from embodied.cli.rollout_output import DELAYS, EPISODES, RECORDING, SPOOLS, VIDEOS, episode_line, rescue, write
+from embodied.cli.rollout_output import (
+    DELAYS,
+    EPISODES,
+    RECORDING,
+    SPOOLS,
+    VIDEOS,
+    claimed,
+    episode_line,
+    rescue,
+    write,
+)
 from embodied.cli.rollout_protocol import policy_protocol, protocol_of, run_notes
 from embodied.delay import MODES, Execution
 from embodied.errors import EmbodiedError
@@ -93,10 +103,10 @@ def _add_addressed(parser: argparse.ArgumentParser) -> None:
     add_connection(parser)
     parser.add_argument("--takeover", action="store_true", help="take the robot from whoever holds it")
     parser.add_argument(
-        "--max-age-s", type=positive_float, metavar="S", help="the robot drops actions that answer what is older"
+        "--max-age-s", type=duration_s, metavar="S", help="the robot drops actions that answer what is older"
     )
     parser.add_argument(
-        "--within-s", type=positive_float, metavar="S", help="a chunk that takes longer is none (with --mode async)"
+        "--within-s", type=duration_s, metavar="S", help="a chunk that takes longer is none (with --mode async)"
     )
     parser.add_argument("--frames", metavar="HOW", help="raw, jpeg, jpeg:QUALITY or shared (default: what is quickest)")
 
@@ -113,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the episodes; write report.json, summary.md, episodes.jsonl and what was asked to be watched, or nothing."""
     setup = _setup(args)
     began_s = time.monotonic()
-    with output_folder(args.out, marker="report.json", force=args.force, keep=rescue) as folder:
+    with output_folder(args.out, marker="report.json", force=args.force, keep=rescue) as folder, claimed(folder):
         with Workers(setup, args.workers) as workers:
             opened, spec = workers.opened, workers.opened.spec
             policy = policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
@@ -161,13 +171,22 @@ def _setup(args: argparse.Namespace) -> Setup:
 
 
 def _connection(args: argparse.Namespace) -> Connection | None:
-    given = [name for name in ("tls", "token", "takeover", "max_age_s", "within_s", "frames") if getattr(args, name)]
+    robot, policy = is_address(args.robot), is_address(args.policy)
+    either, driven = "a robot or a policy at an address", robot or args.remote
+    needs = {  # option -> whether it does anything here, and what it goes with
+        "tls": (robot or policy, either),
+        "token": (robot or policy, either),
+        "takeover": (robot, "a robot at an address"),
+        "max_age_s": (driven, "a robot at an address or --remote"),
+        "within_s": (policy, "a policy at an address"),
+        "frames": (driven or policy, f"{either}, or --remote"),
+    }
+    given = [name for name in needs if getattr(args, name)]
+    for name in given:
+        if not needs[name][0]:
+            raise EmbodiedError(f"--{name.replace('_', '-')} goes with {needs[name][1]}, and there is none")
     if not given:
         return None
-    through_grpc = is_address(args.robot) or is_address(args.policy)
-    if not through_grpc and not (args.remote and {*given} <= {"max_age_s", "frames"}):
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise EmbodiedError(f"{options} goes with a robot or a policy at an address, and neither is at one")
     if args.within_s and args.mode != "async":
         raise EmbodiedError("--within-s goes with --mode async: a robot that waits has nothing to do without the chunk")
     from embodied.bridge.connection import Connection

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,31 @@ def episode_line(job: Job, episode: Episode) -> str:
         "dropped": sum(cycle.dropped for cycle in episode.cycles),
     }
     return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone, however that ends; raise EmbodiedError if another holds it.
+
+    Where the system or its disk knows no such locks, everyone may.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # not on Windows
+        yield
+        return
+    there = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(there, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(there)
+        raise EmbodiedError(f"a rollout is still writing to {folder}; end it first") from error
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(there)
 
 
 def rescue(folder: Path) -> bool:

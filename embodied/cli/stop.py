@@ -10,8 +10,8 @@ import argparse
 
 from embodied.bridge.emergency import StopButton, stop_button
 from embodied.bridge.lease import RobotStatus
-from embodied.cli.arguments import add_connection, client_credentials
-from embodied.errors import ProtocolError
+from embodied.cli.arguments import add_connection, client_credentials, connection_flags
+from embodied.errors import EmbodiedError
 
 EXAMPLE = """example:
   embodied stop 127.0.0.1:50051
@@ -31,20 +31,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Press or release the emergency stop, or say how it is."""
+    if not (args.status or args.release):
+        return _press(args)
     with stop_button(args.address, credentials=client_credentials(args)) as button:
         if args.status:
             return _show(button)
-        if args.release:
-            was, now = button.status(), button.release()
-            print(f"released {args.address}; the robot may be moved again" if was.stopped else "it was not stopped")
-        else:
-            try:
-                now = button.press()
-            except ProtocolError as error:
-                raise ProtocolError(f"NOT stopped as far as is known, cut its power: {error}") from error
-            same = "".join(f" --{name} {value}" for name in ("tls", "token") if (value := getattr(args, name)))
-            print(f"stopped {args.address}; nothing moves until: embodied stop {args.address}{same} --release")
+        was, now = button.status(), button.release()
+        print(f"released {args.address}; the robot may be moved again" if was.stopped else "it was not stopped")
         print(_holder(now))
+    return 0
+
+
+def _press(args: argparse.Namespace) -> int:
+    try:
+        with stop_button(args.address, credentials=client_credentials(args)) as button:
+            now = button.press()
+    except EmbodiedError as error:
+        raise EmbodiedError(f"the robot is NOT stopped as far as is known, cut its power: {error}") from error
+    release = f"embodied stop {args.address}{connection_flags(args)} --release"
+    print(f"stopped {args.address}; nothing moves until: {release}\n{_holder(now)}")
     return 0
 
 
