@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from embodied.hardware.arm import ArmModel, Joint
 from embodied.hardware.chain import Chain, Link
 from embodied.hardware.feetech import FEETECH
+from embodied.hardware.making import make_arm
+from embodied.hardware.verbs import skills
+from embodied.realtime import RealTimeRobot
 from embodied.types import Box, Camera, Limits
 
 STS3215 = 777
@@ -34,20 +41,9 @@ ACCELERATION_RAD_S2 = 100.0
 WORKSPACE_M = Box((-0.34, -0.44, 0.008), (0.48, 0.44, 0.53))  # where the fingertips can come at all, but for the table
 FOVY_DEG = {"front": 32.5, "wrist": 75.0}  # the cameras' places and fields of view are those of sim_assets/table
 TASKS = ("pick_place", "push", "reach", "stack")
-SKILLS = (
-    "home",
-    "stop",
-    "move forward",
-    "move back",
-    "move left",
-    "move right",
-    "move up",
-    "move down",
-    "open gripper",
-    "close gripper",
-    "wait",
-)
+SKILLS = skills(moves=True, grips=True)
 SIZE_PX = 128
+CAMERAS: Mapping[str, Any] = {"front": 0, "wrist": 1}
 
 
 def model(size: int = SIZE_PX) -> ArmModel:
@@ -69,3 +65,29 @@ def model(size: int = SIZE_PX) -> ArmModel:
 
 
 ARM = model()
+
+
+def make(
+    port: str | None = None,
+    calibration: str | None = None,
+    cameras: Mapping[str, Any] | None = None,
+    stage: str = "terminal",
+    size: int = SIZE_PX,
+    control_hz: float = 10.0,
+    episode_s: float = 30.0,
+) -> RealTimeRobot:
+    """Return the arm, under its limits, in real time; it holds where it stands from then on.
+
+    port is the only serial port there is where None; calibration the file that `embodied calibrate` writes; cameras a
+    source or settings a camera, {} for none; stage who lays out the scene: terminal, none, unix:/path or host:port.
+    Raise HardwareError, naming what is wrong and what to do.
+    """
+    arm = replace(model(size), control_hz=control_hz)
+    return make_arm(
+        arm,
+        port=port,
+        calibration=calibration,
+        cameras=CAMERAS if cameras is None else cameras,
+        stage=stage,
+        episode_s=episode_s,
+    )

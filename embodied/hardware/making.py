@@ -1,0 +1,80 @@
+"""Makes the robot of an arm that stands here: its port, calibration, cameras and stage, and the loop around them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from embodied.errors import HardwareError
+from embodied.hardware.arm import ArmModel
+from embodied.hardware.body import FrameSource, Parts, ServoArm
+from embodied.hardware.calibration import Calibration, default_path
+from embodied.hardware.port import only_port
+from embodied.hardware.stage import open_stage
+from embodied.realtime import RealTimeRobot
+from embodied.safety import SafeRobot
+from embodied.types import Camera, Robot
+
+# How long Python lets a thread go on that another waits for. A tick is four times as long as Python's own 5 ms, and
+# what it has to do it does in several turns.
+SWITCH_S = 0.5e-3
+PRIORITY = 10
+
+
+def make_arm(
+    arm: ArmModel,
+    *,
+    port: str | None,
+    calibration: str | None,
+    cameras: Mapping[str, Any],
+    stage: str,
+    episode_s: float,
+) -> RealTimeRobot:
+    """Open what belongs to the arm, then the arm itself on the loop's thread.
+
+    The cameras named are those that the robot declares, so that a policy that needs another one is told so at the
+    handshake. Raise HardwareError for what cannot be opened; nothing stays open then.
+    """
+    arm = replace(arm, cameras=_declared(arm, cameras))
+    with ExitStack() as opened:
+        calibrated = Calibration.load(Path(calibration) if calibration else default_path(arm.name), arm)
+        readers = {camera.name: _open_camera(camera, cameras[camera.name]) for camera in arm.cameras}
+        for reader in readers.values():
+            opened.callback(reader.close)
+        staged = open_stage(stage)
+        opened.callback(staged.close)
+        parts = Parts(only_port() if port is None else port, calibrated, readers, staged)
+
+        def make() -> Robot:
+            _prefer_this_thread()
+            return SafeRobot(ServoArm(arm, parts, episode_s=episode_s))
+
+        robot = RealTimeRobot(make)
+        opened.pop_all()  # the arm closes them
+    return robot
+
+
+def _declared(arm: ArmModel, cameras: Mapping[str, Any]) -> tuple[Camera, ...]:
+    known = [camera.name for camera in arm.cameras]
+    if unknown := [name for name in cameras if name not in known]:
+        raise HardwareError(f"no camera {unknown[0]!r}; {arm.name} has {known}")
+    return tuple(camera for camera in arm.cameras if camera.name in cameras)
+
+
+def _open_camera(camera: Camera, settings: object) -> FrameSource:
+    from embodied.cameras.reader import CameraReader  # an arm without cameras needs no OpenCV
+    from embodied.cameras.settings import CameraSettings
+
+    return CameraReader(camera, CameraSettings.of(cast(Any, settings)))
+
+
+def _prefer_this_thread() -> None:
+    """Have this thread woken before others, in Python and, where that is allowed, by the system."""
+    sys.setswitchinterval(SWITCH_S)
+    with suppress(OSError, AttributeError):  # not permitted, or another system
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))

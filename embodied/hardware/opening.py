@@ -1,0 +1,115 @@
+"""Opens an arm: asks every servo who it is, compares its calibration, sets it up and holds it where it stands."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from embodied.hardware.arm import ArmModel, Joint
+from embodied.hardware.bus import Bus, BusSilentError, Found, Reading, ServoError
+from embodied.hardware.calibration import Calibration
+from embodied.hardware.health import ServoBounds
+from embodied.hardware.vendor import Vendor
+
+POSITION_MODE = {"feetech": 0, "dynamixel": 3}
+WATCHDOG_UNIT_S = 0.02
+HELD_NEAR = 60  # counts from where it stands within which a servo's own goal is left as it is
+PATIENCE_S = 1.0
+
+
+def open_bus(arm: ArmModel, port: str, calibration: Calibration) -> tuple[Bus, tuple[ServoBounds, ...]]:
+    """Open the bus of an arm, which holds where it stands afterwards; return it with where its servos let go.
+
+    Raise PortError, ServoError or CalibrationError, naming all that is wrong and what to do; nothing has moved then.
+    """
+    bus = Bus(arm.vendor, port, arm.ids, baud=arm.baud)
+    try:
+        greet(bus, arm)
+        calibration.check(bus, arm)
+        for joint in arm.joints:
+            _set_up(bus, arm, joint)
+        hold(bus)
+        return bus, tuple(ServoBounds.of(bus, joint.id) for joint in arm.joints)
+    except BaseException:
+        bus.close()
+        raise
+
+
+def greet(bus: Bus, arm: ArmModel) -> tuple[Found, ...]:
+    """Ask every servo who it is; raise ServoError naming each that is missing, doubled or of another model."""
+    found, wrong = list[Found](), list[str]()
+    for joint in arm.joints:
+        try:
+            servo = bus.ping(joint.id)
+        except ServoError as error:
+            wrong.append(f"{joint.name}: {error}")
+            continue
+        if servo is None:
+            wrong.append(f"{joint.name}: no servo with id {joint.id} answers: look at its cable, or embodied setup")
+        elif servo.model != joint.model:
+            is_one = f"servo {joint.id} is a {bus.vendor.model(servo.model)}"
+            wrong.append(f"{joint.name}: {is_one}; {arm.name} has a {bus.vendor.model(joint.model)} there")
+        else:
+            found.append(servo)
+    if len(wrong) == len(arm.joints) and not found and all("answers: look" in line for line in wrong):
+        raise ServoError(
+            f"no servo answers on {bus.name} at {bus.baud} baud: is the arm's power on? Servos that are new, or have "
+            f"another baud rate, are set up by embodied setup"
+        )
+    if wrong:
+        raise ServoError(f"the servos on {bus.name} are not those of {arm.name}:\n  - " + "\n  - ".join(wrong))
+    bus.know([servo.model for servo in found])
+    return tuple(found)
+
+
+def read_patiently(bus: Bus) -> Reading:
+    """Return a reading, however busy the machine is; raise BusError where there is none within a second."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return bus.read()
+        except BusSilentError:
+            if time.monotonic() > deadline_s:
+                raise
+
+
+def hold(bus: Bus) -> Reading:
+    """Have every servo hold where it stands: its goal is there before its motor is on, so that nothing jumps."""
+    reading = read_patiently(bus)
+    for servo, count in zip(bus.ids, reading.position.tolist(), strict=True):
+        on = bus.get(servo, "torque_enable") == 1
+        if not on or abs(bus.get(servo, "goal_position") - count) > HELD_NEAR:
+            bus.set(servo, "goal_position", count)
+    bus.set_torque(True)
+    return reading
+
+
+def arm_watchdog(bus: Bus, watchdog_s: float) -> None:
+    """Have servos that can stop by themselves do so when they hear nothing for watchdog_s; 0 frees those that did."""
+    if "bus_watchdog" in bus.vendor.registers:
+        for servo in bus.ids:
+            bus.set(servo, "bus_watchdog", 0)
+            if watchdog_s:
+                bus.set(servo, "bus_watchdog", round(watchdog_s / WATCHDOG_UNIT_S))
+
+
+def radians_a_count(vendor: Vendor) -> float:
+    """Return the angle of one count."""
+    return 2 * np.pi / vendor.counts_a_turn
+
+
+def _set_up(bus: Bus, arm: ArmModel, joint: Joint) -> None:
+    vendor, id = arm.vendor, joint.id
+    top = arm.limits.velocity[arm.joints.index(joint)] if arm.limits.velocity else 0.0
+    wanted = {
+        "return_delay": 0,
+        "operating_mode": POSITION_MODE[vendor.name],
+        "torque_limit": round(joint.torque_limit * vendor.torque_full),
+        "acceleration": 0,  # setpoints come with the arm's own limits of acceleration
+        "goal_velocity": round(top / radians_a_count(vendor) / vendor.velocity_counts_s),
+    }
+    if "bus_watchdog" in vendor.registers:
+        wanted = {"bus_watchdog": 0, **wanted}
+    for register, value in wanted.items():
+        bus.set(id, register, value)
