@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
 JOIN_TIMEOUT_S = 15.0
+FAR_JOIN_TIMEOUT_S = 5.0  # a robot at an address is stopped by its own server when its operator is killed
 
 
 class WorkerError(EmbodiedError):
@@ -84,6 +85,7 @@ class Workers:
         """Start count workers and wait until each has its robot and policy; raise WorkerError if one cannot."""
         context = multiprocessing.get_context("spawn")
         threads = max(1, _cores() // count)
+        self._join_timeout_s = FAR_JOIN_TIMEOUT_S if is_address(setup.robot) else JOIN_TIMEOUT_S
         self._workers = []
         for _ in range(count):
             ours, theirs = context.Pipe()
@@ -121,7 +123,7 @@ class Workers:
             pipe.close()
             process.terminate()
         for process, _ in self._workers:
-            process.join(JOIN_TIMEOUT_S)
+            process.join(self._join_timeout_s)
             if process.is_alive():
                 process.kill()
                 process.join()

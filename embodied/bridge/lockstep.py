@@ -10,9 +10,13 @@ import time
 from typing import cast
 
 import grpc
+from google.protobuf.message import Message
 
 from embodied.bridge.peer import Peer
 from embodied.errors import ProtocolError
+
+SILENT_S = 2.0  # without a reply, until the far side is asked whether it lives
+ANSWER_S = 8.0  # for it to say so; a reset that holds Python's lock for seconds is no fault
 
 
 class LockStep:
@@ -24,12 +28,16 @@ class LockStep:
         method: str,
         reply_timeout_s: float,
         *,
+        alive: tuple[str, Message],
         heartbeat: bytes = b"",
         heartbeat_s: float = math.inf,
         remedy: str = "connect again",
     ) -> None:
-        """Begin the stream; a heartbeat, which gets no reply, is sent whenever nothing else was for heartbeat_s."""
-        self._peer = peer
+        """Begin the stream; a heartbeat, which gets no reply, is sent whenever nothing else was for heartbeat_s.
+
+        alive is a unary method that the far side answers at once, whatever the stream waits for, and its request.
+        """
+        self._peer, self._alive = peer, alive
         self._heartbeat, self._heartbeat_s, self._remedy = heartbeat, heartbeat_s, remedy
         self._sent_s = time.monotonic()
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -41,7 +49,8 @@ class LockStep:
         self._turn = threading.Lock()
         self._ended: ProtocolError | None = None
         self._reply_timeout_s = reply_timeout_s
-        self._due_s = math.inf  # monotonic; when the reply being waited for is late
+        self._due_s = self._probe_s = math.inf  # monotonic; when the reply being waited for is late, or seems to be
+        self._hangs = False
         self._closed = threading.Event()
         # A stream still open when the interpreter ends can deadlock in gRPC's threads, which are frozen by then.
         atexit.register(self.close)
@@ -54,6 +63,7 @@ class LockStep:
                 raise ProtocolError(f"{self._ended}; {self._remedy} for a new session") from self._ended
             self._sent_s = time.monotonic()
             self._due_s = self._sent_s + self._reply_timeout_s
+            self._probe_s = self._sent_s + SILENT_S
             self._requests.put(request)
             try:
                 return next(self._replies)
@@ -68,7 +78,7 @@ class LockStep:
                 self._call.cancel()
                 raise
             finally:
-                self._due_s = math.inf
+                self._due_s = self._probe_s = math.inf
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the stream and wait until the far side has let go of it; idempotent, safe from any thread."""
@@ -84,6 +94,10 @@ class LockStep:
             self._call.cancel()
 
     def _told(self, error: grpc.RpcError) -> ProtocolError:
+        if self._hangs:
+            return ProtocolError(
+                f"{self._peer.what} at {self._peer.address} answers nothing any more: it hangs, or the network does"
+            )
         if time.monotonic() >= self._due_s:
             return ProtocolError(
                 f"{self._peer.what} at {self._peer.address} did not reply within {self._reply_timeout_s} s"
@@ -91,7 +105,7 @@ class LockStep:
         return self._peer.failure(error)
 
     def _tend(self) -> None:
-        """Send heartbeats, and cancel a call whose reply is late; sleeps meanwhile, so a step costs it nothing."""
+        """Send heartbeats, and cancel a call whose reply is late or whose far side hangs; mostly asleep."""
         while not self._over.wait(self._rest_s()) and not self._closed.is_set():
             now_s = time.monotonic()
             if now_s >= self._due_s:
@@ -100,7 +114,14 @@ class LockStep:
             if now_s >= self._sent_s + self._heartbeat_s:
                 self._sent_s = now_s
                 self._requests.put(self._heartbeat)
+            if now_s >= self._probe_s:
+                self._probe_s = now_s + ANSWER_S
+                self._peer.probe(*self._alive, ANSWER_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._hangs = True
+        self._call.cancel()
 
     def _rest_s(self) -> float:
-        next_s = min(self._due_s, self._sent_s + self._heartbeat_s)
-        return min(max(next_s - time.monotonic(), 0.0), self._reply_timeout_s)
+        next_s = min(self._due_s, self._probe_s, self._sent_s + self._heartbeat_s)
+        return min(max(next_s - time.monotonic(), 0.0), SILENT_S, self._reply_timeout_s)

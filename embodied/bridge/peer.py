@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 import grpc
@@ -63,16 +64,28 @@ class Peer:
 
     def _try(self, method: str, request: Message, timeout_s: float) -> Any:  # noqa: ANN401
         """Return the answer, or gRPC's error."""
+        try:
+            return self._unary(method, request)(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            return error
+
+    def _unary(self, method: str, request: Message) -> Any:  # noqa: ANN401  gRPC's, as are its answers
         answer = GetMessageClass(self._schema.methods_by_name[method].output_type)
-        call = self._channel.unary_unary(
+        return self._channel.unary_unary(
             f"/{self._schema.full_name}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        try:
-            return call(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            return error
+
+    def probe(self, method: str, request: Message, timeout_s: float, hangs: Callable[[], object]) -> None:
+        """Ask a unary method without waiting; hangs is called, from any thread, where timeout_s brings no answer."""
+
+        def judge(call: Any) -> None:  # noqa: ANN401
+            if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                hangs()
+
+        with suppress(ValueError):  # the channel was closed meanwhile
+            self._unary(method, request).future(request, timeout=timeout_s).add_done_callback(judge)
 
     def describe(self, request: Message, timeout_s: float) -> Any:  # noqa: ANN401  as ask
         """Return what the far side says it is, once it has started; raise ProtocolError if its protocol is another."""

@@ -130,7 +130,7 @@ class PolicyConversation:
 
     def __init__(self, peer: Peer, frames: str | None, reply_timeout_s: float) -> None:
         self._frames = frames
-        self._stream = LockStep(peer, "Act", reply_timeout_s)
+        self._stream = LockStep(peer, "Act", reply_timeout_s, alive=("Describe", pb.DescribePolicyRequest()))
         self._codec: FrameCodec | None = None  # None: how frames cross is not agreed on yet
         self._sequence = itertools.count(1)
 

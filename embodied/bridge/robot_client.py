@@ -186,6 +186,7 @@ class RobotSession:
             peer,
             "Control",
             reply_timeout_s,
+            alive=("Status", pb.StatusRequest()),
             heartbeat=HEARTBEAT,
             heartbeat_s=spec.watchdog_s / HEARTBEATS_PER_WATCHDOG,
             remedy="call reconnect() or connect again",
