@@ -119,6 +119,13 @@ def load_function(kind: str, name: str, function: str, packages: Sequence[str]) 
     return cast(Callable[..., Any], found)
 
 
+def load_arm(name: str) -> Any:  # noqa: ANN401  an ArmModel, whose room the core does not know
+    """Import the robot module called name and return its ARM; raise ModuleUnusableError where it offers none."""
+    if (arm := getattr(_load("robot", name, ROBOT_PACKAGES), "ARM", None)) is None:
+        raise ModuleUnusableError(f"{name} offers no ARM: it is no arm of servos on a bus")
+    return arm
+
+
 def choices(packages: Sequence[str], function: str = "make") -> list[str]:
     """List the modules in packages that offer function, by reading them: importing all would need every extra."""
     found = []

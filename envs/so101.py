@@ -55,16 +55,25 @@ class InvalidSizeError(EmbodiedError):
     """Frames of a size that cannot be drawn."""
 
 
-def make(size: int = 128, misdirect: bool = False, render: bool = True) -> SafeRobot[SO101]:
+class InvalidHorizonError(EmbodiedError):
+    """Episodes that would be over before they begin."""
+
+
+def make(
+    size: int = 128, misdirect: bool = False, render: bool = True, horizon_s: float | None = None
+) -> SafeRobot[SO101]:
     """Return the simulated SO-101 with square frames of the given size.
 
     With misdirect the instruction names objects other than those the episode is judged on: what success is left tells
-    whether a policy reads. With render off no frame is ever drawn, and no OpenGL is needed. Raise InvalidSizeError for
-    frames too small or too large to draw.
+    whether a policy reads. With render off no frame is ever drawn, and no OpenGL is needed. horizon_s is how long an
+    episode may take, in simulated seconds; the task's own unless given, which is short for a person. Raise
+    InvalidSizeError for frames too small or too large to draw, InvalidHorizonError for no time.
     """
     if not SIZES_PX[0] <= size <= SIZES_PX[1]:
         raise InvalidSizeError(f"size is {size}; frames are {SIZES_PX[0]} to {SIZES_PX[1]} pixels wide and high")
-    return SafeRobot(SO101(size=size, misdirect=misdirect, render=render))
+    if horizon_s is not None and horizon_s <= 0:
+        raise InvalidHorizonError(f"horizon_s is {horizon_s}; an episode takes more than 0 s")
+    return SafeRobot(SO101(size=size, misdirect=misdirect, render=render, horizon_s=horizon_s))
 
 
 def expert(robot: SafeRobot[SO101] | SO101) -> Policy:
@@ -83,11 +92,12 @@ class SO101:
     scene: Scene
     task: Task | None
 
-    def __init__(self, *, size: int, misdirect: bool, render: bool) -> None:
+    def __init__(self, *, size: int, misdirect: bool, render: bool, horizon_s: float | None = None) -> None:
         self.scene = Scene()
         self.task = None
         self._tasks = all_tasks()
         self._misdirect, self._render = misdirect, render
+        self._horizon_ticks = None if horizon_s is None else max(1, round(horizon_s / TICK_S))
         self._cameras = Cameras(self.scene.model, size)
         self._kinematics = ArmKinematics()
         self._spec = _spec(self.scene, self._cameras, tuple(self._tasks))
@@ -202,7 +212,7 @@ class SO101:
         assert self.task is not None
         self._streak = self._streak + 1 if self.task.success(self.scene) else 0
         self._success = self._streak >= STEPS_OF_SUCCESS
-        self._done = self._success or self._ticks >= self.task.horizon * TICKS_A_STEP
+        self._done = self._success or self._ticks >= (self._horizon_ticks or self.task.horizon * TICKS_A_STEP)
 
     def _observe(self, *, frames: bool) -> tuple[Observation, dict[str, int]]:
         """Return what is seen, and the nanoseconds that drawing took."""

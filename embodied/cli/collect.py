@@ -1,4 +1,4 @@
-"""Record demonstrations of a robot's scripted expert as a LeRobot v3.0 dataset."""
+"""Record demonstrations, of a robot's scripted expert or an operator, as a LeRobot v3.0 dataset."""
 
 from __future__ import annotations
 
@@ -12,20 +12,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embodied.cli.arguments import add_checkpoint, add_robot_options, natural_int, positive_int
+from embodied.cli.arguments import (
+    add_checkpoint,
+    add_connection,
+    add_robot_options,
+    natural_int,
+    positive_float,
+    positive_int,
+)
+from embodied.cli.teleoperation import DEVICES, add_teleoperator, check_teleoperator
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.modules import open_policy
 from embodied.recording.collection import Collection, Plan
+from embodied.recording.staging import joined_before
 from embodied.recording.workers import probe
 from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied collect --robot envs.so101 --task reach,push --episodes 500 --out datasets/so101
   embodied collect --robot envs.so101 --task push --episodes 200 --seed 20000 --driver policies.token --out data/more
+  embodied collect --teleop keyboard --robot envs.so101 --option horizon_s=120 --task pick_place --episodes 5 \\
+      --show 8000 --out data/mine
+  embodied collect --teleop leader --leader embodied.robots.so101 --leader-option port=/dev/ttyACM1 \\
+      --leader-option calibration=leader.json --robot embodied.robots.so101 --option port=/dev/ttyACM0 \\
+      --task pick_place --episodes 50 --out data/pick_place
 
 A killed collection keeps what it finished: the same command with --resume goes on, with --finish ends it there.
-Half of the episodes are disturbed by bursts of wrong actions; the actions recorded are always the expert's own answer.
+Half of the expert's episodes are disturbed by bursts of wrong actions; those recorded are its own answers.
+
+With --teleop an operator drives and judges: right arrow or Enter ends an episode as a success, f or down as a failure,
+left begins it again, d discards it, m marks the moment, Esc or q stops. Finished episodes are on the disk at once. A
+session that was stopped or killed goes on with --resume; --finish joins what there is.
 """
 
 PACKAGES = ("embodied-runtime", "numpy", "pyarrow", "opencv-python-headless", "mujoco", "gymnasium", "mink")
@@ -38,14 +56,19 @@ class CollectArgumentError(EmbodiedError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     add = parser.add_argument
-    add("--robot", required=True, metavar="MODULE", help="robot module that offers an expert, as in envs.so101")
+    add(
+        "--robot",
+        required=True,
+        metavar="MODULE|ADDRESS",
+        help="as in envs.so101, whose module offers an expert; with --teleop an address too",
+    )
     add("--task", default="all", metavar="T[,T]", help="tasks, or all of the robot's (default)")
     add(
         "--episodes",
         type=positive_int,
         required=True,
         metavar="N",
-        help="seeds to attempt a task; failures are dropped",
+        help="seeds to attempt a task, whose failures are dropped; with --teleop episodes to keep of each",
     )
     add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
@@ -56,14 +79,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--driver", metavar="MODULE", help="a policy that acts until the expert takes over, to learn from its mistakes")
     add_checkpoint(parser)
     add_robot_options(parser)
+    _add_operated(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on with the unfinished collection in DIR")
     how.add_argument("--finish", action="store_true", help="make a dataset of what DIR holds, recording no more")
 
 
+def _add_operated(parser: argparse.ArgumentParser) -> None:
+    """Add what goes with an operator."""
+    add = parser.add_argument
+    add("--teleop", choices=DEVICES, help="an operator drives, in the expert's place")
+    add_teleoperator(parser)
+    add("--instruction", metavar="TEXT", help="recorded in place of the robot's own (with --teleop)")
+    add("--length-s", type=positive_float, default=60.0, metavar="S", help="of an episode at most (default 60)")
+    add("--reset-s", type=natural_int, default=5, metavar="S", help="to lay out the scene (default 5); Enter ends it")
+    add("--show", type=natural_int, metavar="PORT", help="show the cameras to a browser on this machine; 0: any port")
+    add_connection(parser)
+    add("--takeover", action="store_true", help="take the robot from whoever holds it")
+
+
 def run(args: argparse.Namespace) -> int:
     """Collect, and print what came of it."""
     _check(args)
+    joined = joined_before(args.out) if args.resume or args.finish else None
+    if joined is not None:
+        _report(args.out, joined)  # a kill came between the dataset and clearing up
+        return 0
+    about = {
+        "command": ["embodied", *sys.argv[1:]],
+        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
+    }
+    if args.teleop:
+        from embodied.cli.collect_operated import run_operated  # an expert needs no terminal
+
+        if (result := run_operated(args, about)) is None:
+            return 0
+        _report(args.out, result)
+        return 0
+    return _run_expert(args, about)
+
+
+def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     options = dict(args.option)
     names = () if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
     found = probe(args.robot, options, names, args.seed)
@@ -75,8 +131,7 @@ def run(args: argparse.Namespace) -> int:
     began_s = time.monotonic()
     rows = 0 if args.finish else collection.run(args.workers)
     took_s = time.monotonic() - began_s
-    versions = {"python": platform.python_version(), **installed(PACKAGES)}
-    result = collection.assemble({"command": ["embodied", *sys.argv[1:]], "versions": versions})
+    result = collection.assemble(about)
     _report(args.out, result)
     if rows:
         print(f"{rows} rows in {took_s:.0f} s: {rows / took_s:.1f} rows/s with {args.workers} workers")
@@ -84,6 +139,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    check_teleoperator(args, args.teleop, "--teleop")
+    if args.teleop and args.driver:
+        raise CollectArgumentError("--driver goes with an expert, and --teleop takes its place")
+    operators = {"--instruction": args.instruction, "--tls": args.tls, "--token": args.token}
+    operators |= {"--takeover": args.takeover, "--show": args.show is not None}
+    for name, given in operators.items():
+        if given and not args.teleop:
+            raise CollectArgumentError(f"{name} goes with --teleop")
     if args.seed + args.episodes > FIRST_EVALUATION_SEED:
         raise CollectArgumentError(
             f"seeds {args.seed} to {args.seed + args.episodes - 1} are not all in 0 to {FIRST_EVALUATION_SEED - 1}; "
@@ -95,6 +158,10 @@ def _check(args: argparse.Namespace) -> None:
 
 def _report(out: Path, result: Mapping[str, Any]) -> None:
     for task, tally in result["tasks"].items():
+        if "attempted" not in tally:
+            judged = f"{tally['successes']} successes, {tally['failures']} failures"
+            print(f"{task}: {tally['kept']} episodes ({judged}; {tally['discarded']} discarded), {tally['rows']} rows")
+            continue
         print(f"{task}: {tally['kept']} of {tally['attempted']} episodes kept, {tally['rows']} rows")
         for failure in tally["failed"][:5]:
             print(f"  seed {failure['seed']} dropped: {failure['reason']}")

@@ -6,24 +6,23 @@ task and seed, and is the same at any number of workers.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from embodied.recording import format as layout
 from embodied.recording.episode import Episode
 from embodied.recording.reader import DatasetReader
+from embodied.recording.staging import STAGING, check_directory, clear, open_staging
 from embodied.recording.workers import Failure, Job, Probe, Setup, record
 from embodied.recording.writer import DatasetWriter
 
 SEEDS_PER_PART = 25
-STAGING = "staging"
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,9 @@ class Collection:
 
     def __init__(self, path: Path, plan: Plan, probe: Probe, *, resume: bool = False) -> None:
         self._path, self._plan, self._probe = path, plan, probe
-        _check_directory(path, resume)
-        (path / STAGING).mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path)
+        check_directory(path, resume=resume)
         fixed = {**plan.fixed(), "spec": layout.plain(probe.spec.to_dict()), "labels": dict(probe.label_sizes)}
-        file = path / STAGING / "plan.json"
-        if file.exists():
-            _require_same(file, fixed)
-        layout.write_json(file, fixed)
+        self._lock = open_staging(path, fixed)
         self.parts = tuple(
             Part(task, seeds, path / STAGING / f"{task}-{seeds.start:06d}-{seeds.stop - 1:06d}")
             for task in plan.tasks
@@ -137,7 +131,7 @@ class Collection:
                 tally["rows"] += len(episode)
         collection = {**about, **self._plan.fixed(), "episodes": self._plan.episodes, "tasks": tasks}
         writer.finish(collection)
-        shutil.rmtree(self._path / STAGING)
+        clear(self._path)
         self.close()
         return collection
 
@@ -161,33 +155,3 @@ def _episodes(part: Part) -> list[Episode]:
 def _split(seed: int, episodes: int) -> list[range]:
     stop = seed + episodes
     return [range(first, min(first + SEEDS_PER_PART, stop)) for first in range(seed, stop, SEEDS_PER_PART)]
-
-
-def _check_directory(path: Path, resume: bool) -> None:
-    if (path / layout.INFO).exists():
-        raise layout.DatasetError(path, "already holds a dataset; choose another --out")
-    if (path / STAGING).exists():
-        if not resume:
-            raise layout.DatasetError(path, "holds an unfinished collection; add --resume, or choose another --out")
-    elif resume:
-        raise layout.DatasetError(path, "holds no unfinished collection to go on with")
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise layout.DatasetError(path, "is not an empty folder; choose another --out")
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Return the open file that keeps other collections out of path until it is closed or its process dies."""
-    file = (path / STAGING / "lock").open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise layout.DatasetError(path, "another process is collecting there") from error
-    return file
-
-
-def _require_same(file: Path, fixed: Mapping[str, Any]) -> None:
-    found = layout.read_json(file)
-    if changed := [name for name in fixed if found.get(name) != fixed[name]]:
-        lines = "".join(f"\n  - {name}: began with {found.get(name)}, now {fixed[name]}" for name in changed)
-        raise layout.DatasetError(file.parent.parent, f"the collection there differs:{lines}")

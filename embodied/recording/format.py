@@ -1,7 +1,8 @@
 """The layout of a recording: LeRobot dataset format v3.0 plus the columns and files that this project adds.
 
 The format is that of huggingface/lerobot, `src/lerobot/datasets`, codebase_version v3.0. Ours are the columns
-`perturbed`, `intervention`, `marker`, `action.text`, `label.*`, and the files `meta/robot_spec.json` and `meta/collection.json`.
+`perturbed`, `intervention`, `marker`, `action.text`, `label.*`, and the files `meta/robot_spec.json` and
+`meta/collection.json`.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ class Spool:
                         yield batch.to_pylist()[0]
                     elif about:
                         self.success = json.loads(about[b"success"])
-        except (pa.ArrowInvalid, OSError, StopIteration):  # the end of what was written; what came before it has been read
-            return
+        except (pa.ArrowInvalid, OSError, StopIteration):
+            return  # the end of what was written; what came before it has been read
 
 
 def _head(schema: pa.Schema) -> Head:

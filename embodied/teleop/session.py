@@ -1,0 +1,145 @@
+"""A session at the robot: one episode after another is driven, judged by the operator or the robot, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from embodied.errors import EmbodiedError
+from embodied.recording.operated import OperatedCollection, Slot
+from embodied.recording.rollout import RolloutRecorder
+from embodied.teleop.console import RECORDING_LEGEND, Console
+from embodied.teleop.driven import ENDS, DrivenEpisode
+from embodied.teleop.operator import Command, Teleoperator
+from embodied.teleop.room import Room
+from embodied.types import Observation, Robot
+
+KEPT = (Command.SUCCESS, Command.FAILURE)
+LOOK_S = 0.1  # between looks at the keys, while nothing moves
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long things take at most, in seconds."""
+
+    episode_s: float = 60.0
+    reset_s: float = 5.0  # for the operator to lay out the scene; Enter ends it sooner
+
+
+class Session:
+    """Runs the episodes that a collection still wants."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        teleoperator: Teleoperator,
+        console: Console,
+        collection: OperatedCollection,
+        *,
+        lengths: Lengths,
+        instruction: str | None = None,
+        show: Callable[[Observation], None] = lambda _: None,
+    ) -> None:
+        """Drive robot, whose time must pass (see paced), by teleoperator; show is given whatever the robot sees."""
+        self._robot, self._teleoperator, self._console, self._collection = robot, teleoperator, console, collection
+        self._lengths, self._instruction, self._show = lengths, instruction, show
+        self._room = Room(robot.spec)
+        self._said_how = False
+
+    def run(self, tasks: Sequence[str], episodes: int) -> bool:
+        """Record until episodes of each task are kept; return whether they are: the operator may stop before.
+
+        Raise EmbodiedError where the robot or a device fails, or the disk has no room for another episode.
+        """
+        for task in tasks:
+            while (kept := self._collection.kept(task)) < episodes:
+                free_bytes = self._collection.free_bytes()
+                self._room.require(free_bytes, self._lengths.episode_s)
+                slot = self._collection.next(task)
+                title = f"{task} {kept + 1}/{episodes}"
+                minutes = free_bytes / self._room.bytes_a_second / 60
+                self._say(f"{title}, seed {slot.seed}; {free_bytes / 1e9:.1f} GB free, about {minutes:.0f} minutes")
+                if self._set_up() is Command.STOP or self._record(slot, title) is Command.STOP:
+                    return False
+        return True
+
+    def _set_up(self) -> Command | None:
+        """Give the operator the time to lay out the scene."""
+        until_s = time.monotonic() + self._lengths.reset_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            self._console.terminal.status(f"lay out the scene: {left_s:.0f} s, or Enter")
+            for command in self._console.commands(min(LOOK_S, left_s)):
+                if command in (Command.SUCCESS, Command.STOP):
+                    return command
+        return None
+
+    def _record(self, slot: Slot, title: str) -> Command:
+        """Record one episode, and do with it as the operator says."""
+        observation = self._begin(slot)
+        episode = DrivenEpisode(self._robot, self._teleoperator, self._console, show=self._show)
+        spec = self._robot.spec
+        most_rows = max(1, round(self._lengths.episode_s * spec.control_hz))
+        with (
+            self._stopping(),
+            RolloutRecorder(slot.path, spec, task=slot.task, seed=slot.seed, instruction=self._instruction) as recorder,
+        ):
+            end = episode.run(observation, recorder, most_rows=most_rows, title=title)
+            self._robot.stop()
+            end = end or self._ask_how_it_went()
+            if end in KEPT and not episode.rows:
+                end = Command.RERECORD
+            if end in KEPT:
+                recorder.ended(end is Command.SUCCESS)
+        self._put_away(slot, end, episode.rows)
+        return end
+
+    def _begin(self, slot: Slot) -> Observation:
+        self._console.terminal.status("the robot begins")
+        with self._console.terminal.lent():  # its stage may ask the operator something
+            observation = self._robot.reset(slot.seed, slot.task)
+        self._robot.spec.check_observation(observation)
+        if self._instruction is not None:
+            observation = replace(observation, instruction=self._instruction)
+        self._show(observation)
+        self._teleoperator.reset(observation.instruction, self._robot.spec)
+        if not self._said_how:
+            for line in (*self._teleoperator.legend, *RECORDING_LEGEND):
+                self._say(f"  {line}")
+        self._said_how = True
+        self._say(f"go: {observation.instruction}")
+        self._console.forget()  # what was typed before is not about this episode
+        return observation
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Stop the robot, whatever goes wrong."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(EmbodiedError):  # it may be the robot that is gone
+                self._robot.stop()
+            raise
+
+    def _put_away(self, slot: Slot, end: Command, rows: int) -> None:
+        """Keep or forget what was recorded, and say so."""
+        if end in KEPT:
+            self._room.measured(slot.path.stat().st_size, rows)
+            self._say(f"kept as a {end.value}: {rows} rows")
+            return
+        if end is Command.DISCARD:
+            self._collection.discard(slot)
+        else:
+            self._collection.again(slot)
+        self._say(f"{rows} rows not kept: {end.value}")
+
+    def _ask_how_it_went(self) -> Command:
+        self._say("over, and no success seen. Was it one? right/Enter: yes, f: no, left: again, d: discard")
+        while True:
+            for command in self._console.commands(LOOK_S):
+                if command in ENDS:
+                    return command
+
+    def _say(self, line: str) -> None:
+        self._console.terminal.say(line)
