@@ -331,3 +331,13 @@ def test_a_robot_that_cannot_be_made_leaves_no_server_behind(server: RobotServer
         serve_robot(fail, server.address)
     with serve_robot(DummyRobot, server.address) as again:
         assert again.address == server.address
+
+
+def test_what_is_asked_of_a_closed_connection_is_told_so(server: RobotServer) -> None:
+    robot = RemoteRobot(server.address)
+    robot.close()
+    robot.close()
+    robot.stop()
+    for ask in (robot.status, robot.emergency_stop, lambda: robot.reset(0, "wait"), robot.reconnect):
+        with pytest.raises(ProtocolError, match=f"connection to {server.address} is closed"):
+            ask()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -283,10 +283,14 @@ with serve_policy(lambda: GatedBatching(gate)) as server:
 """
 
 
-@pytest.mark.parametrize("what", ["fine", "with a deadline that is none", "malformed"])
+@pytest.mark.parametrize("what", ["fine", "with a deadline that is none", "malformed", "beginnings"])
 def test_a_flood_that_nobody_reads_the_replies_of_is_not_kept_in_memory(what: str) -> None:
-    frames, malformed = {"front": np.zeros((1000, 1000, 3), np.uint8)}, b"\x12" + b"\xff" * 3_000_000
-    request = malformed if what == "malformed" else Observation(0, frames, observe().state, "flood")
+    frames = {"front": np.zeros((1000, 1000, 3), np.uint8)}  # 3 MB, as are the others
+    request: bytes | Observation = Observation(0, frames, observe().state, "flood")
+    if what == "malformed":
+        request = b"\x12" + b"\xff" * 3_000_000
+    elif what == "beginnings":
+        request = pb.ActRequest(begin=begin(instruction="x" * 3_000_000)).SerializeToString()
     with process("-c", GATED) as server:  # the client, which has 180 MB to send, is this process
         address = server.line()
         with RawSession(address) as client, begun(address) as other:
@@ -302,6 +306,50 @@ def test_a_flood_that_nobody_reads_the_replies_of_is_not_kept_in_memory(what: st
             assert other.act(observe("other")) == (TextAction("other"),)
             assert len(client.finish()) == 61
             assert server.peak_mb - before_mb < 100
+
+
+@pytest.mark.parametrize("within_ns", [2**63 - 1, 2**62])
+def test_a_deadline_in_centuries_is_no_deadline(server: PolicyServer, gate: Gate, within_ns: int) -> None:
+    gate.open.set()
+    with RawSession(server.address) as client:
+        client.send(1, begin())
+        client.send(2, observe(), within_ns=within_ns)
+        assert [reply.WhichOneof("reply") for reply in client.finish()] == ["begun", "actions"]
+
+
+def test_a_policy_that_breaks_its_contract_is_told_of_and_goes_on(gate: Gate) -> None:
+    class Careless(GatedBatching):
+        def fork(self) -> Careless:
+            return Careless(self.gate)
+
+        def act(self, observation: Observation) -> Sequence[Action]:
+            if observation.instruction == "leave":
+                sys.exit("bye")
+            return None if observation.instruction == "nothing" else super().act(observation)  # type: ignore[return-value]
+
+        @classmethod
+        def act_together(
+            cls, policies: Sequence[GatedBatching], observations: Sequence[Observation]
+        ) -> list[Sequence[Action] | EmbodiedError]:
+            return super().act_together(policies, observations)[1:]
+
+    with serve_policy(lambda: Careless(gate)) as server, ThreadPoolExecutor(3) as threads:
+        policies = [begun(server) for _ in range(3)]
+        first = occupy(policies[0], gate, threads)
+        others = [threads.submit(policy.act, observe()) for policy in policies[1:]]
+        wait_until(lambda: server.waiting == 2)
+        gate.open.set()
+        assert first.result(10) == (TextAction("first"),)
+        for other in others:
+            with pytest.raises(ProtocolError, match="1 answers to 2 observations"):
+                other.result(10)
+        for _ in range(5):  # by the lane, and then by the thread that hears it
+            for say, why in (("leave", "SystemExit: bye"), ("nothing", "act returned None")):
+                with pytest.raises(ProtocolError, match=why):
+                    policies[0].act(observe(say))
+            assert policies[0].act(observe("fine")) == (TextAction("fine"),)
+        for policy in policies:
+            policy.close()
 
 
 def test_a_version_and_a_robot_that_differ_are_refused_with_every_difference(gate: Gate) -> None:

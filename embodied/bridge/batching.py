@@ -15,6 +15,7 @@ from embodied.bridge.refusals import without_traceback
 from embodied.errors import EmbodiedError, LateError, ProtocolError
 from embodied.types import Action, Observation, Policy, RobotSpec
 
+LONGEST_WAIT_S = threading.TIMEOUT_MAX / 2  # a deadline beyond it, of centuries, is none
 PATIENCE = 0.15  # of what a forward pass takes, for others to join the next
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class Table:
         """Wait for what comes of a request; at its deadline that is a LateError."""
         left_s = max(ticket.due_ns - time.monotonic_ns(), 0) / 1e9
         try:
-            outcome = ticket.outcome.get(timeout=None if math.isinf(left_s) else left_s)
+            outcome = ticket.outcome.get(timeout=None if left_s > LONGEST_WAIT_S else left_s)
         except queue.Empty:
             with self._news:
                 self._waiting = [turn for turn in self._waiting if turn.ticket is not ticket]
@@ -253,17 +254,24 @@ def _results(turns: Sequence[Turn]) -> Sequence[Sequence[Action] | Exception | N
         if len(turns) < 2:
             return [_result(turn) for turn in turns]
         policies = [cast(Batching, turn.seat.policy) for turn in turns]
-        return type(policies[0]).act_together(policies, [cast(Observation, turn.asked) for turn in turns])
+        results = type(policies[0]).act_together(policies, [cast(Observation, turn.asked) for turn in turns])
+        if len(results) != len(turns):
+            raise TypeError(f"act_together returned {len(results)} answers to {len(turns)} observations")
+        return results
     except EmbodiedError as error:
         return [without_traceback(error)] * len(turns)
-    except Exception as error:  # the policy's own failure: the clients are told, the server lives
+    except (Exception, SystemExit) as error:  # the policy's own failure: the clients are told, the server lives
         log.exception("the policy failed")
-        return [without_traceback(error)] * len(turns)
+        told = error if isinstance(error, Exception) else RuntimeError(f"SystemExit: {error}")
+        return [without_traceback(told)] * len(turns)
 
 
 def _result(turn: Turn) -> Sequence[Action] | None:
     if isinstance(turn.asked, Observation):
-        return turn.seat.policy.act(turn.asked)
+        actions = turn.seat.policy.act(turn.asked)
+        if actions is None:  # what an Outcome says of a beginning
+            raise TypeError("act returned None")
+        return actions
     turn.seat.begun = False  # a refused beginning leaves no episode to go on with
     if isinstance(turn.asked.spec, EmbodiedError):
         raise turn.asked.spec

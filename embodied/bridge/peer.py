@@ -68,6 +68,8 @@ class Peer:
             return self._unary(method, request)(request, timeout=timeout_s)
         except grpc.RpcError as error:
             return error
+        except ValueError as error:  # gRPC's word for it
+            raise ProtocolError(f"the connection to {self.address} is closed") from error
 
     def _unary(self, method: str, request: Message) -> Any:  # noqa: ANN401  gRPC's, as are its answers
         answer = GetMessageClass(self._schema.methods_by_name[method].output_type)

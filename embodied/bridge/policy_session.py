@@ -23,6 +23,7 @@ from embodied.v1 import policy_pb2 as pb
 from embodied.v1 import types_pb2 as types_pb
 
 READ_AHEAD = 64  # requests without a reply; then the client is not listened to until it takes some
+MAX_BEGIN_BYTES = 256 * 1024  # of the robot and the instruction; as many as are read ahead may wait
 
 # A policy that takes less is asked by the thread that hears and replies: handing a request from thread to thread and
 # its outcome back takes 0.1 ms, and for so short a time it does no harm that nobody listens.
@@ -117,6 +118,8 @@ class PolicySession:
     ) -> tuple[Beginning | Observation, types_pb.FrameChoice | None]:
         match request.WhichOneof("request"):
             case "begin":
+                if (size := request.begin.ByteSize()) > MAX_BEGIN_BYTES:
+                    raise ProtocolError(f"a beginning of {size} bytes; at most {MAX_BEGIN_BYTES} are read")
                 try:
                     spec, choice = self._agree(request.begin), self._choose_frames(request.begin)
                 except EmbodiedError as error:  # in its turn: what was asked for before is still of the old episode

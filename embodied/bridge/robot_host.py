@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -43,7 +44,7 @@ class RobotHost:
         # Held where the robot's thread goes from one session's work to another's: a stop is for one of the two.
         self._gate = threading.Lock()
         self._running: Session | None = None
-        self._leaving: Session | None = None
+        self._leaving: deque[Session] = deque()  # in which no thread overwrites what another puts
         self._stop_fails = False
         self._wake = threading.Event()
         self._closing = self._closed = False
@@ -73,7 +74,7 @@ class RobotHost:
     def leave(self, session: Session) -> None:
         """Have the robot stopped and the lease given back soon, without waiting for either."""
         if self.lease.holds(session):
-            self._leaving = session
+            self._leaving.append(session)
             self._wake.set()
 
     def finish(self, session: Session) -> None:
@@ -144,10 +145,10 @@ class RobotHost:
             self._stalled(silent)
         with self._gate:
             in_vain = self._running is not None and not self._may_run(self._running)
-            leaving, self._leaving = self._leaving, None
-            if in_vain or leaving is not None:
+            leaving = [self._leaving.popleft() for _ in range(len(self._leaving))]
+            if in_vain or leaving:
                 self._stop_or_log()
-        if leaving is not None and self.lease.release(leaving):
+        if any([self.lease.release(session) for session in leaving]):
             self.audience.show(None)
         return RESTOP_S if in_vain or self._closing else self.lease.lapses_in_s
 

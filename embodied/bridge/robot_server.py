@@ -92,7 +92,7 @@ class RobotService:
         """Stop the robot, whoever holds it."""
         try:
             self._host.thread.robot.stop()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # gRPC would leave the call unanswered
             self._fail(context, error, "")
         return pb.StopReply()
 
@@ -101,7 +101,7 @@ class RobotService:
         """Latch the emergency stop, then stop the robot; the latch holds even if the robot fails to stop."""
         try:
             self._host.press_emergency_stop(_name(request.client, context))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # gRPC would leave the call unanswered
             self._fail(context, error, "the emergency stop is latched, but ")
         return encode_status(self._host.status)
 
@@ -117,7 +117,7 @@ class RobotService:
         """Say who holds the robot, whether it is stopped, and what was counted."""
         return encode_status(self._host.status)
 
-    def _fail(self, context: grpc.ServicerContext, error: Exception, before: str) -> NoReturn:
+    def _fail(self, context: grpc.ServicerContext, error: BaseException, before: str) -> NoReturn:
         log.error("%s cannot be stopped", self._host.spec.name, exc_info=error)
         words = f"{before}{self._host.spec.name} failed to stop with {type(error).__name__}: {error}"
         context.abort(grpc.StatusCode.INTERNAL, words)
