@@ -218,7 +218,7 @@ class ServoArm:
     def _open(self) -> None:
         self._bus, bounds = open_bus(self.arm, self._parts.port, self._parts.calibration)
         self._reading = read_patiently(self._bus)
-        self._health = Health(self.arm, bounds, float(np.median(self._reading.voltage_v)))
+        self._health = Health(self.arm, bounds, self._reading.voltage_v)
 
     def _revive(self) -> None:
         """Read the servos, opening the bus anew where it was lost, and refuse to begin where one is not fit to move."""

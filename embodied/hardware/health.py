@@ -61,8 +61,8 @@ class _Rule:
 class Health:
     """The state of an arm's servos, reading by reading."""
 
-    def __init__(self, arm: ArmModel, bounds: Sequence[ServoBounds], normal_v: float) -> None:
-        """Watch an arm whose servos let go at bounds and whose supply gives normal_v."""
+    def __init__(self, arm: ArmModel, bounds: Sequence[ServoBounds], normal_v: NDArray[np.float64]) -> None:
+        """Watch an arm whose servos let go at bounds and whose supplies give normal_v (n,)."""
         self._names = arm.names
         self._most_c = np.array([one.most_c for one in bounds])
         least_v = np.array([one.least_v for one in bounds])

@@ -140,6 +140,7 @@ class SocketStage:
         self._answered = threading.Condition()
         self._instruction: str | None = None
         self._error: str | None = None
+        self._gone: str | None = None
         self._outcome: bool | None = None
         threading.Thread(target=self._listen, name="stage", daemon=True).start()
 
@@ -151,11 +152,10 @@ class SocketStage:
                 self._socket.sendall(json.dumps({"begin": {"seed": seed, "task": task}}).encode() + b"\n")
             except OSError as error:
                 raise StageError(f"the stage at {self._address} is gone: {error}") from error
-            done = self._answered.wait_for(lambda: self._instruction is not None or self._error is not None, ANSWER_S)
-            if not done:
+            if not self._answered.wait_for(lambda: self._instruction or self._error or self._gone, ANSWER_S):
                 raise StageError(f"the stage at {self._address} laid out no scene within {ANSWER_S:.0f} s")
             if self._instruction is None:
-                raise StageError(f"the stage at {self._address}: {self._error}")
+                raise StageError(f"the stage at {self._address}: {self._error or self._gone}")
             return self._instruction
 
     @property
@@ -192,7 +192,7 @@ class SocketStage:
         if not isinstance(said, dict):
             raise ValueError(f"it said {said!r}, which is no answer")
         with self._answered:
-            if isinstance(said.get("instruction"), str):
+            if isinstance(said.get("instruction"), str) and said["instruction"]:
                 self._instruction = said["instruction"]
             elif "error" in said:
                 self._error = str(said["error"])
@@ -202,7 +202,7 @@ class SocketStage:
 
     def _end(self, why: str) -> None:
         with self._answered:
-            self._error = why
+            self._gone = why
             self._answered.notify_all()
 
 
