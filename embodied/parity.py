@@ -15,7 +15,8 @@ from embodied.types import Field
 Array = NDArray[np.float64]
 
 GRID_S = 0.01
-LAG_S = 0.5  # looked for up to here, either way
+LAG_S = 0.5  # looked for up to here, either way, and up to a quarter of the time shared
+LEAST_S = 0.2  # of time shared
 LAG_STEP_S = 0.005
 MOVES = 0.02  # of a field's range: of one that moves less no lag is told
 
@@ -53,10 +54,10 @@ class Parity:
 def compare(first: Motion, second: Motion, fields: Sequence[Field]) -> list[Parity]:
     """Compare two motions field by field, over the time that they share, linearly between observations.
 
-    Raise EmbodiedError where they share less than a grid of LAG_S.
+    Raise EmbodiedError where they share less than LEAST_S.
     """
     start, stop = max(first.time_s[0], second.time_s[0]), min(first.time_s[-1], second.time_s[-1])
-    if stop - start < 2 * LAG_S:
+    if stop - start < LEAST_S:
         raise EmbodiedError(
             f"{first.name} and {second.name} share {max(0.0, stop - start):.2f} s; too little to compare"
         )
@@ -83,11 +84,12 @@ def _field(field: Field, index: int, first: Motion, second: Motion, times: Array
 
 def _lag(field: Field, index: int, first: Motion, second: Motion, times: Array) -> tuple[float | None, float | None]:
     """Return by how much the second is later, and the error that is left when it is moved back by that."""
-    inner = times[(times >= times[0] + LAG_S) & (times <= times[-1] - LAG_S)]
+    most_s = LAG_STEP_S * round(min(LAG_S, (times[-1] - times[0]) / 4) / LAG_STEP_S)
+    inner = times[(times >= times[0] + most_s) & (times <= times[-1] - most_s)]
     reference = at(first, index, inner)
     if np.ptp(reference) < MOVES * (field.high - field.low):
         return None, None
-    lags = np.arange(-LAG_S, LAG_S + LAG_STEP_S / 2, LAG_STEP_S)
+    lags = np.arange(-most_s, most_s + LAG_STEP_S / 2, LAG_STEP_S)
     left = [float(np.sqrt(np.mean((at(second, index, inner + lag) - reference) ** 2))) for lag in lags]
     best = int(np.argmin(left))
     return round(float(lags[best]), 6), left[best]

@@ -17,7 +17,7 @@ from embodied.types import Observation, PoseAction, Robot, RobotSpec, Step
 
 Array = NDArray[np.float64]
 
-SETTLE_S = 1.0  # at the first pose, before the first action of an episode that had to be approached
+SETTLE_S = 1.0  # at the first pose of an episode that had to be approached, and where time is real at the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Script:
 class Replay:
     """What came of it."""
 
-    time_s: Array  # (m,) of each observation, from the moment when the first action began
+    time_s: Array  # (m,) of each observation, from when the first action began; where time is real a servo tick later
     state: NDArray[np.float32]  # (m, state fields)
     played: int  # actions, before the robot ended the episode
     success: bool
@@ -83,8 +83,10 @@ def _play(robot: Robot, script: Script, observers: Sequence[Observer]) -> Replay
         played += 1
         if step.done:
             break
-    if spec.realtime and not step.done:  # it has only begun the last action: see what comes of it
-        step = robot.step(action, frames=False)
+    for _ in range(round(SETTLE_S * spec.control_hz) if spec.realtime else 0):
+        if step.done:
+            break
+        step = robot.step(action, frames=False)  # the last action has only begun: see what comes of it
         seen.append(step.observation)
     for observer in observers:
         observer.ended(step.success)

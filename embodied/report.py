@@ -21,6 +21,7 @@ PACKAGES = (
     "embodied-runtime", "numpy", "grpcio", "protobuf", "mujoco", "gymnasium", "torch", "transformers", "tokenizers",
 )  # fmt: skip
 
+OPERATED = "operator_actions"  # counted by a policy in whose place an operator may act
 Report = dict[str, Any]
 
 
@@ -100,6 +101,14 @@ def summarise(report: Report) -> str:
         f"Safety interventions: {_counts(safety['interventions'])}.",
         f"Actions: {_counts(report['actions'])}.",
     ]
+    for name, task in report["tasks"].items():
+        if "helped" in task:
+            low, high = task["wilson95_alone"]
+            lines.append(
+                f"{name}: an operator helped in {sum(task['helped'])} of {task['episodes']} episodes. Alone the policy "
+                f"succeeded in {task['successes_alone']}: {task['successes_alone'] / task['episodes']:.1%}, "
+                f"{low:.1%} to {high:.1%}."
+            )
     if "hardware" in report:
         lines.append(f"Episodes with faults of the robot: {_counts(report['hardware']['faults'])}.")
     if protocol["instruction"] is not None:
@@ -144,7 +153,21 @@ def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:
         "outcomes": outcomes,
         "steps": steps,
         "steps_median": float(np.median(steps)),
+        **_help(episodes),
     }
+
+
+def _help(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return which episodes an operator helped in, if any, and what the policy did alone: a helped success is not its.
+
+    `alone` counts those over all episodes, so that help makes no policy look better.
+    """
+    helped = [int(bool(e.policy_counts.get(OPERATED))) for e in episodes]
+    if not any(helped):
+        return {}
+    alone = sum(e.success and not was_helped for e, was_helped in zip(episodes, helped, strict=True))
+    interval = list(wilson_interval(alone, len(episodes)))
+    return {"helped": helped, "successes_alone": alone, "wilson95_alone": interval}
 
 
 def _task_row(name: str, task: Mapping[str, Any]) -> list[object]:

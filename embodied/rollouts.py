@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
@@ -48,6 +49,7 @@ class Setup:
     max_steps: int = MAX_STEPS
     cameras: tuple[str, ...] = ()  # drawn in videos; all if empty
     connection: Connection | None = None  # to whatever is at an address
+    intervene: str | None = None  # the device by which an operator may take over: see InProcess
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,42 @@ class Workers:
         self.close()
 
 
+Watch = Callable[[Policy], Policy]
+
+
+class InProcess:
+    """Runs episodes one by one in this process, where an operator's terminal is; otherwise as Workers."""
+
+    opened: Opened
+
+    def __init__(self, setup: Setup, watched: Callable[[Robot], AbstractContextManager[tuple[Robot, Watch]]]) -> None:
+        """Open robot and policy; watched says which robot the loop is given, and what becomes of each policy."""
+        self._setup = setup
+        self._stack = contextlib.ExitStack()
+        try:
+            robot, self._opened = _open(setup, self._stack)
+            self._robot, self._watch = self._stack.enter_context(watched(robot))
+        except BaseException:
+            self.close()
+            raise
+        self.opened = Opened(robot.spec, self._opened.checkpoint, self._opened.options)
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Episode]]:
+        """Run the jobs in their order and yield each with its episode as it ends."""
+        for job in jobs:
+            yield job, _run(job, self._setup, self._robot, self._opened.policy, self._watch)
+
+    def close(self) -> None:
+        """Let go of robot, policy and operator; idempotent."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -191,7 +229,7 @@ def _work(pipe: Pipe, setup: Setup, threads: int) -> None:
             robot, opened = _open(setup, stack)
             pipe.send(Opened(robot.spec, opened.checkpoint, opened.options))
             for job in _jobs(pipe):
-                pipe.send(_run(job, setup, robot, opened.policy, ending))
+                pipe.send(_run(job, setup, robot, opened.policy, lambda policy: _EndablePolicy(policy, ending)))
     except Exception as error:
         users_mistake = isinstance(error, EmbodiedError | OSError)  # OSError: a disk that is full or read-only
         with contextlib.suppress(ConnectionError):  # the parent may be gone
@@ -222,17 +260,17 @@ def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]
     return robot, opened
 
 
-def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, ending: _Ending) -> Episode:
+def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, watch: Watch) -> Episode:
     with contextlib.ExitStack() as stack:
-        executed = stack.enter_context(executing(policy, job.execution, robot.spec))
+        watched = watch(stack.enter_context(executing(policy, job.execution, robot.spec)))
         return run_episode(
             robot,
-            _EndablePolicy(executed, ending),
+            watched,
             task=job.task,
             seed=job.seed,
             instruction=setup.instruction,
             max_steps=setup.max_steps,
-            observers=list(_observers(job, setup, robot.spec, policy, stack)),
+            observers=list(_observers(job, setup, robot.spec, watched, stack)),
         )
 
 
@@ -251,5 +289,7 @@ def _observers(
         from embodied.recording.rollout import RolloutRecorder
 
         yield stack.enter_context(
-            RolloutRecorder(job.recording, spec, task=job.task, seed=job.seed, instruction=setup.instruction)
+            RolloutRecorder(
+                job.recording, spec, task=job.task, seed=job.seed, instruction=setup.instruction, policy=policy
+            )
         )

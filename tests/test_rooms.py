@@ -36,9 +36,12 @@ ROOMS = {
     "embodied.bridge": room("embodied embodied.v1 embodied.bridge", BRIDGE, lazy="cv2"),
     "embodied.bridge.authority": room("embodied embodied.bridge", {"cryptography"}),
     "embodied.recording": room("embodied embodied.recording", FILES),
+    "embodied.teleop": room("embodied embodied.recording embodied.hardware embodied.teleop"),
     "embodied.__main__": room("embodied.cli"),
     "embodied.cli": room(
-        "embodied embodied.bridge embodied.recording embodied.cli", BRIDGE | {"tqdm"}, lazy="embodied.bridge.authority"
+        "embodied embodied.bridge embodied.recording embodied.teleop embodied.cli",
+        BRIDGE | {"tqdm"},
+        lazy="embodied.bridge.authority",
     ),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(

@@ -23,6 +23,7 @@ VERBS = {
     "recover": "make a dataset of what an interrupted rollout had recorded",
     "compare": "compare two reports that share their seeds, episode by episode",
     "collect": "record demonstrations",
+    "replay": "play a recorded episode on a robot, or compare two replays",
     "finetune": "train a policy on a dataset",
     "check": "test anyone's robot server against the contract",
     "certs": "make a local authority and certificates, for tests and labs",

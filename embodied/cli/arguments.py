@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodied.modules import parse_option
+from embodied.errors import EmbodiedError
+from embodied.modules import is_address, open_robot, parse_option
+from embodied.types import Robot
 
 if TYPE_CHECKING:
     from embodied.bridge.credentials import ClientCredentials, ServerCredentials  # --help is quick without grpc
@@ -135,3 +138,17 @@ def client_credentials(args: argparse.Namespace) -> ClientCredentials:
     from embodied.bridge.credentials import ClientCredentials
 
     return ClientCredentials.of(args.tls, args.token)
+
+
+def open_addressed(args: argparse.Namespace, options: Mapping[str, Any]) -> Robot:
+    """Open args.robot, a module or an address, by what add_connection and a `--takeover` were given.
+
+    Raise EmbodiedError as open_robot, and for what goes with an address and was given to a module.
+    """
+    if not is_address(args.robot):
+        if given := [name for name in ("tls", "token", "takeover") if getattr(args, name)]:
+            raise EmbodiedError(f"--{given[0]} goes with a robot at an address, and {args.robot} is a module")
+        return open_robot(args.robot, options)
+    from embodied.bridge.connection import Connection
+
+    return open_robot(args.robot, options, Connection(client_credentials(args), args.takeover))

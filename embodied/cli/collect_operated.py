@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from embodied.cli.arguments import client_credentials
+from embodied.cli.arguments import open_addressed
 from embodied.cli.teleoperation import opened_teleoperator, unstaged
 from embodied.errors import EmbodiedError
 from embodied.loop import check_instruction
-from embodied.modules import is_address, open_robot
 from embodied.recording.operated import OperatedCollection, fixed_by, fixed_there
 from embodied.teleop.paced import paced
 from embodied.teleop.screen import Screen
@@ -26,7 +25,7 @@ def run_operated(args: argparse.Namespace, about: Mapping[str, Any]) -> dict[str
         with contextlib.closing(OperatedCollection(args.out, fixed_there(args.out), resume=True)) as collection:
             return collection.assemble(about)
     instruction = None if args.instruction is None else check_instruction(args.instruction)
-    with contextlib.closing(_open_robot(args)) as robot:
+    with contextlib.closing(open_addressed(args, unstaged(args.robot, dict(args.option)))) as robot:
         tasks = robot.spec.tasks if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
         for task in tasks:
             robot.spec.require_task(task)
@@ -49,7 +48,9 @@ def _drive(
     """Hold the session; return whether all episodes are there. What is kept is told however it ends."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(args, collection, tasks))
-        show = (lambda _: None) if args.show is None else stack.enter_context(Screen(robot.spec, args.show)).show
+        screen = None if args.show is None else stack.enter_context(Screen(robot.spec, args.show))
+        if screen:
+            print(f"the cameras are at {screen.url}")
         teleoperator, console = stack.enter_context(opened_teleoperator(args.teleop, args, robot, args.robot))
         session = Session(
             paced(robot),
@@ -58,7 +59,7 @@ def _drive(
             collection,
             lengths=Lengths(args.length_s, args.reset_s),
             instruction=instruction,
-            show=show,
+            show=screen.show if screen else lambda _: None,
         )
         return session.run(tasks, args.episodes)
 
@@ -72,14 +73,3 @@ def _telling(args: argparse.Namespace, collection: OperatedCollection, tasks: tu
             kept = ", ".join(f"{collection.kept(task)} of {task}" for task in tasks)
             again = "the same command with --resume goes on, with --finish makes a dataset of them"
             print(f"kept in {args.out}: {kept}; {again}", file=sys.stderr)
-
-
-def _open_robot(args: argparse.Namespace) -> Robot:
-    if not is_address(args.robot):
-        for name in ("tls", "token", "takeover"):
-            if getattr(args, name):
-                raise EmbodiedError(f"--{name} goes with a robot at an address, and {args.robot} is a module")
-        return open_robot(args.robot, unstaged(args.robot, dict(args.option)))
-    from embodied.bridge.connection import Connection
-
-    return open_robot(args.robot, dict(args.option), Connection(client_credentials(args), args.takeover))

@@ -34,11 +34,7 @@ def compare_replays(folders: Sequence[Path], out: Path | None, *, force: bool) -
         first, second = (_motion(c, "measured", name) for c, name in zip(contents, names, strict=True))
     parities = compare(first, second, fields)
     print(f"{second.name} against {first.name}")
-    print(
-        "\n".join(
-            table(["field", "RMSE", "p95", "max", "unit", "later by ms", "RMSE without that"], map(_row, parities))
-        )
-    )
+    print("\n".join(table(HEADER, [_row(parity) for parity in parities])))
     if out is not None:
         told = {"first": first.name, "second": second.name, "fields": {p.field: p.to_dict() for p in parities}}
         _write(out, told, first, second, fields, force=force)

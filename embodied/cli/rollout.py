@@ -32,12 +32,13 @@ from embodied.cli.rollout_output import (
     write,
 )
 from embodied.cli.rollout_protocol import policy_protocol, protocol_of, run_notes
+from embodied.cli.teleoperation import DEVICES, add_teleoperator, check_teleoperator
 from embodied.delay import MODES, Execution
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
 from embodied.modules import is_address
 from embodied.output import output_folder
-from embodied.rollouts import EXPERT, Job, Setup, Workers
+from embodied.rollouts import EXPERT, InProcess, Job, Setup, Workers
 from embodied.types import RobotSpec
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ EXAMPLE = """examples:
   embodied rollout --robot envs.so101 --policy policies.token --task push --episodes 50 --record 50 --out runs/push
   embodied rollout --robot envs.so101 --policy policies.token --task pick_place --episodes 100 \\
       --delay-ms 0,50,100,200,500 --workers 2 --out runs/delay
+  embodied rollout --robot envs.so101 --policy policies.token --task stack --episodes 10 --record 10 \\
+      --intervene keyboard --out runs/helped
 
 runs/push/recording is then a dataset for embodied finetune; judge what learnt from it on other seeds (--seed). Of a
 rollout that fails, what was recorded and filmed so far stays in OUT.partial.
@@ -94,6 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--delay-ms", type=delays, metavar="D[,D2]", help="simulate these delays of the policy, in both modes or --mode"
     )
     parser.add_argument("--mode", choices=MODES, help="whether the robot waits for the policy (default sync)")
+    parser.add_argument(
+        "--intervene", choices=DEVICES, help="an operator may take over, correct, and hand back; rows and report say so"
+    )
+    add_teleoperator(parser)
     parser.add_argument("--camera", action="append", default=[], metavar="NAME", help="drawn in videos (default all)")
     _add_addressed(parser)
 
@@ -124,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     setup = _setup(args)
     began_s = time.monotonic()
     with output_folder(args.out, marker="report.json", force=args.force, keep=rescue) as folder, claimed(folder):
-        with Workers(setup, args.workers) as workers:
+        with _running(args, setup) as workers:
             opened, spec = workers.opened, workers.opened.spec
             policy = policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
             jobs = _jobs(args, spec, folder)
@@ -141,7 +148,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _running(args: argparse.Namespace, setup: Setup) -> Workers | InProcess:
+    if args.intervene is None:
+        return Workers(setup, args.workers)
+    from embodied.cli.intervention import watched  # what nobody watches needs no terminal
+
+    return InProcess(setup, lambda robot: watched(args, robot))
+
+
 def _setup(args: argparse.Namespace) -> Setup:
+    check_teleoperator(args, args.intervene, "--intervene")
+    if args.intervene and args.workers > 1:
+        raise EmbodiedError(
+            f"an operator watches one robot at a time; with --intervene {args.intervene} --workers is 1"
+        )
     if args.seed < FIRST_EVALUATION_SEED:
         raise EmbodiedError(
             f"--seed {args.seed} may have been a demonstration's; evaluations begin at {FIRST_EVALUATION_SEED}"
@@ -167,6 +187,7 @@ def _setup(args: argparse.Namespace) -> Setup:
         max_steps=args.max_steps,
         cameras=tuple(args.camera),
         connection=_connection(args),
+        intervene=args.intervene,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from embodied.delay import Execution
 from embodied.errors import EmbodiedError
 from embodied.loop import Episode
-from embodied.report import Report, build_report, delay_entry, summarise, summarise_delays
+from embodied.report import OPERATED, Report, build_report, delay_entry, summarise, summarise_delays
 from embodied.rollouts import Job
 
 # In the output folder.
@@ -68,6 +68,7 @@ def episode_line(job: Job, episode: Episode) -> str:
         "reward": episode.reward,
         "interventions": len(episode.interventions),
         "dropped": sum(cycle.dropped for cycle in episode.cycles),
+        **({OPERATED: n} if (n := episode.policy_counts.get(OPERATED)) else {}),
     }
     return json.dumps(record, ensure_ascii=False) + "\n"
 

@@ -44,6 +44,7 @@ def protocol_of(setup: Setup, spec: RobotSpec, policy: dict[str, Any], jobs: lis
         "max_steps": setup.max_steps,
         "instruction": setup.instruction,
         **{name: value for name, value in given.items() if value is not None},
+        **({"intervene": setup.intervene} if setup.intervene else {}),
     }
 
 

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embodied.report import OPERATED
 from embodied.teleop.console import INTERVENTION_LEGEND, Console
 from embodied.teleop.operator import Command, Teleoperator
 from embodied.types import Action, Observation, Policy, RobotSpec
 
-TAKEOVERS, OPERATED = "takeovers", "operator_actions"  # among the policy's counts
+TAKEOVERS = "takeovers"  # among the policy's counts, beside OPERATED
 
 
 class InterveningPolicy:

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied.approach import is_near, ranges, towards
 from embodied.errors import SpecMismatchError
 from embodied.holding import hold_measured, require_holdable
-from embodied.teleop.approach import is_near, ranges, towards
 from embodied.teleop.console import Console
 from embodied.teleop.operator import Command
 from embodied.types import Action, Observation, PoseAction, RobotSpec

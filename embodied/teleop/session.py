@@ -59,8 +59,8 @@ class Session:
                 self._room.require(free_bytes, self._lengths.episode_s)
                 slot = self._collection.next(task)
                 title = f"{task} {kept + 1}/{episodes}"
-                minutes = free_bytes / self._room.bytes_a_second / 60
-                self._say(f"{title}, seed {slot.seed}; {free_bytes / 1e9:.1f} GB free, about {minutes:.0f} minutes")
+                hours = free_bytes / self._room.bytes_a_second / 3600
+                self._say(f"{title}, seed {slot.seed}; {free_bytes / 1e9:.1f} GB free, for about {hours:.3g} h")
                 if self._set_up() is Command.STOP or self._record(slot, title) is Command.STOP:
                     return False
         return True
@@ -92,6 +92,7 @@ class Session:
                 end = Command.RERECORD
             if end in KEPT:
                 recorder.ended(end is Command.SUCCESS)
+        self._console.terminal.status("")
         self._put_away(slot, end, episode.rows)
         return end
 
