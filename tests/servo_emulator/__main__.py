@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> None:
     """Run until interrupted."""
     sys.path.insert(0, str(ROOT))
+    import envs  # noqa: F401 - picks OpenGL's backend before mujoco is imported
     from tests.servo_emulator.assembly import STATES, VENDORS
     from tests.servo_emulator.control import ControlServer
     from tests.servo_emulator.emulator import Arm, Options
@@ -55,7 +56,7 @@ def main() -> None:
     control = ControlServer(options.control, Requests(arm).handle)
     arm.start()
     control.start()
-    about = {"port": options.port_link, "control": options.control, "pid": os.getpid(), "cameras": {}}
+    about = {"port": options.port_link, "control": options.control, "pid": os.getpid(), "cameras": arm.cameras.urls}
     print(json.dumps(about), flush=True)
     if arguments.until_eof:
         threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
@@ -64,4 +65,5 @@ def main() -> None:
     arm.stop()
 
 
-main()
+if __name__ == "__main__":  # the cameras' process imports this file too
+    main()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 
 from tests.servo_emulator.faults import Faults
 from tests.servo_emulator.packets import Dialect, Reply, Request
@@ -14,6 +14,8 @@ from tests.servo_emulator.wire import Wire, prefer, sleep_until
 
 PRIORITY = 20
 IDLE_S = 0.05
+MAKING_NS = 100_000  # a reply is made in less
+LATE_LENGTH = 50_000
 MISSING_BYTES = 20
 BROKEN_OFF_NS = 2_000_000  # a packet whose rest is this late is forgotten, as a servo's receiver does
 
@@ -23,9 +25,9 @@ class Bus:
 
     def __init__(self, wire: Wire, dialect: Dialect, servos: Callable[[], Sequence[Servo]], faults: Faults) -> None:
         self.counts: Counter[str] = Counter()
-        self.heard_ns = time.monotonic_ns()  # of the last good request
-        self.late_ns = 0  # the most that a reply went out after its time
+        self.late_ns: deque[int] = deque(maxlen=LATE_LENGTH)  # how long after its time each reply went out
         self.real_time = False
+        self.answering = False
         self._wire, self._dialect, self._servos, self._faults = wire, dialect, servos, faults
         self._buffer = bytearray()
         self._free_ns = self._last_ns = 0  # when the wire is free again; when bytes came last
@@ -44,7 +46,7 @@ class Bus:
     def _run(self) -> None:
         self.real_time = prefer(PRIORITY)
         while self._running:
-            if self._faults.of("unplugged") is not None:
+            if self._faults.active and self._faults.of("unplugged") is not None:
                 self._unplug()
             elif not self._wire.plugged:
                 self._wire.plug()
@@ -52,15 +54,18 @@ class Bus:
 
     def _unplug(self) -> None:
         if self._wire.plugged:
-            self._faults.counts["unplugged"] += 1
             self._wire.unplug()
             self._buffer.clear()
 
     def _listen(self) -> None:
         data = self._wire.receive(IDLE_S)
-        if not data:
-            return
-        now_ns = time.monotonic_ns()
+        if data:
+            now_ns = time.monotonic_ns()
+            self.answering = True
+            self._take_in(data, now_ns)
+            self.answering = False
+
+    def _take_in(self, data: bytes, now_ns: int) -> None:
         if now_ns - self._last_ns > BROKEN_OFF_NS + self._wire.duration_ns(len(self._buffer)):
             self._buffer.clear()
         self._last_ns = now_ns
@@ -81,54 +86,63 @@ class Bus:
             del self._buffer[:used]
             used_total += used
             self.counts["bad"] += broken
-            self._free_ns = arrives_ns + byte_ns * used_total
+            self._free_ns = max(arrives_ns + byte_ns * used_total, self._free_ns + byte_ns * used)
             if request is not None:
-                sleep_until(self._free_ns)
                 self._handle(request, listening)
 
     def _listening(self) -> list[Servo]:
         baud = self._wire.baud
-        return [
-            servo
-            for servo in self._servos()
-            if self._dialect.baud(servo) == baud
-            and self._faults.of("wrong_baud", id_=servo.id) is None
-            and self._faults.of("dead", id_=servo.id) is None
-        ]
+        servos = [servo for servo in self._servos() if servo.baud == baud]
+        return [s for s in servos if not self._faults.active or not self._deaf(s)]
+
+    def _deaf(self, servo: Servo) -> bool:
+        return any(self._faults.of(kind, id_=servo.id) is not None for kind in ("wrong_baud", "dead"))
 
     def _handle(self, request: Request, listening: list[Servo]) -> None:
         self.counts["packets"] += 1
-        if self._faults.strikes("echoed"):
+        echoed = self._faults.strikes("echoed")
+        slots = iter(self._hear(request, listening))
+        # A slot is made while the wire is still busy with what comes before it, so that no reply is late for it.
+        slot = next(slots, None)
+        sleep_until(self._free_ns)
+        if echoed:
             self._put(request.raw, self._free_ns)
+        while slot is not None:
+            data, due_ns = self._schedule(slot)
+            ahead = due_ns - time.monotonic_ns() > MAKING_NS
+            slot = next(slots, None) if ahead else slot
+            if data is not None:
+                self._put(data, due_ns)
+            slot = slot if ahead else next(slots, None)
+
+    def _hear(self, request: Request, listening: list[Servo]) -> Iterable[list[Reply]]:
+        """Have the servos carry out a request, unless a fault keeps it from them."""
         if self._faults.strikes("dropped"):
-            return
+            return ()
         if self._faults.strikes("corrupted"):  # one bit is wrong, so the check bytes do not fit and no servo listens
             self.counts["bad"] += 1
-            return
+            return ()
         self.counts["good"] += 1
-        self.heard_ns = self._free_ns
-        for slot in self._dialect.answer(request, listening):
-            self._reply(slot)
+        return self._dialect.answer(request, listening)
 
-    def _reply(self, slot: list[Reply]) -> None:
-        """Send what the servos of one slot say at the same time."""
+    def _schedule(self, slot: list[Reply]) -> tuple[bytes | None, int]:
+        """Return what is heard of the servos of one slot, if anything, and when its last byte has been carried."""
         if not slot:  # a servo that is asked and not there: the next one waits for about as long as it would have taken
             self._free_ns += self._wire.duration_ns(MISSING_BYTES)
-            return
+            return None, self._free_ns
         data = slot[0].raw if len(slot) == 1 else self._collide([reply.raw for reply in slot])
-        due_ns = self._free_ns + round(slot[0].delay_s * 1e9) + self._wire.duration_ns(len(data))
-        self._free_ns = due_ns
+        self._free_ns += round(slot[0].delay_s * 1e9) + self._wire.duration_ns(len(data))
         id_ = slot[0].servo.id
         if self._faults.strikes("dropped", id_):
-            return
+            return None, self._free_ns
         if self._faults.strikes("corrupted", id_):
             data = self._faults.flip(data)
         if self._faults.strikes("truncated", id_):
             data = self._faults.cut(data)
-        self._put(data, due_ns)
+        return data, self._free_ns
 
     def _collide(self, packets: list[bytes]) -> bytes:
-        """Return what is heard when servos talk at once: the line is low where any pulls it low, and they are not in step."""
+        """Return what is heard when servos talk at once: low where any pulls low, and they are not in step."""
         self.counts["collisions"] += 1
         mixed = bytearray(packets[0])
         for packet in packets[1:]:
@@ -143,4 +157,4 @@ class Bus:
             self._wire.receive(0)
             data = self._faults.flip(data) if data else data
         sent_ns = self._wire.send(data, due_ns)
-        self.late_ns = max(self.late_ns, sent_ns - due_ns)
+        self.late_ns.append(sent_ns - due_ns)

@@ -7,6 +7,7 @@ control tables with initial values, ranges and units, homing offset, shutdown, b
 from __future__ import annotations
 
 import math
+import struct
 import time
 
 from tests.servo_emulator.registers import Memory, Register, Table
@@ -16,6 +17,7 @@ from tests.servo_emulator.servo import COUNTS_A_RAD, COUNTS_A_TURN, Journal, Kin
 XL430 = Kind("XL430-W250", 1060, 1.5, 61 * 2 * math.pi / 60, 120.0, 12.0, 1.4)
 XL330 = Kind("XL330-M288", 1200, 0.52, 103 * 2 * math.pi / 60, 120.0, 5.0, 1.47)
 
+BAUDS = (9_600, 57_600, 115_200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000)
 VELOCITY_UNIT = 0.229 * 2 * math.pi / 60  # rad/s
 ACCELERATION_UNIT = 214.577 * 2 * math.pi / 3600  # rad/s²
 POSITION, EXTENDED, CURRENT_BASED = 3, 4, 5  # operating modes that turn to a goal position
@@ -25,6 +27,7 @@ INSTRUCTION_ERROR, RANGE_ERROR, LENGTH_ERROR, LIMIT_ERROR, ACCESS_ERROR, ALERT =
 WATCHDOG_UNIT_S = 0.02
 WATCHDOG_ERROR = -1
 OVERLOAD_LOAD, OVERLOAD_S = 0.98, 2.0  # "persistent load that exceeds maximum output"; how long is not documented
+_SENSED = struct.Struct("<H?BhhiiiiHB")  # realtime_tick to present_temperature, as they stand in the table
 GOALS = ("goal_pwm", "goal_current", "goal_velocity", "goal_position")
 
 
@@ -107,10 +110,10 @@ class DynamixelX(Servo):
 
     def present_float(self) -> float:
         """Return counts after homing: Present = Actual + Homing, of one turn in position mode."""
-        actual, homing = self.raw_zero + self.q_rad * COUNTS_A_RAD, self.memory.get("homing_offset")
-        if self.memory.get("operating_mode") == POSITION:
-            return actual % COUNTS_A_TURN + (homing if abs(homing) <= HOMING_REACH else 0)
-        return actual - self._turns * COUNTS_A_TURN + homing
+        actual = self.raw_zero + self.q_rad * COUNTS_A_RAD
+        if self._mode == POSITION:
+            return actual % COUNTS_A_TURN + (self._homing if abs(self._homing) <= HOMING_REACH else 0)
+        return actual - self._turns * COUNTS_A_TURN + self._homing
 
     @property
     def error(self) -> int:
@@ -127,6 +130,11 @@ class DynamixelX(Servo):
     def refresh(self) -> None:
         """Take torque, speed, acceleration and torque limit from the registers."""
         get, mode = self.memory.get, self.memory.get("operating_mode")
+        self.id, self.baud = get("id"), BAUDS[get("baud_rate") & 7]
+        self.delay_s = get("return_delay") * 2e-6
+        self._mode, self._homing, self._shutdown = mode, get("homing_offset"), get("shutdown")
+        self._watchdog_s = get("bus_watchdog") * WATCHDOG_UNIT_S
+        self._volts, self._hot_c = (get("min_voltage") / 10, get("max_voltage") / 10), get("temperature_limit")
         self.torque = get("torque_enable") == 1 and mode in (POSITION, EXTENDED, CURRENT_BASED)
         speed, ramp = get("profile_velocity") * VELOCITY_UNIT, get("profile_acceleration") * ACCELERATION_UNIT
         self.speed_rad_s = min(speed or math.inf, self.kind.free_rad_s)
@@ -182,19 +190,18 @@ class DynamixelX(Servo):
 
     def protect(self, dt_s: float) -> None:
         """Stop when the bus has been silent for too long; shut down on what shutdown(63) lists, until a reboot."""
-        get = self.memory.get
-        watchdog = get("bus_watchdog")
-        if self.torque and watchdog > 0 and time.monotonic() - self.heard > watchdog * WATCHDOG_UNIT_S:
+        if self.torque and self._watchdog_s > 0 and time.monotonic() - self.heard > self._watchdog_s:
             self.memory.set("bus_watchdog", WATCHDOG_ERROR)
             self.halt()
-        volts = round(self.voltage_v * 10)
-        errors = VOLTAGE if not get("min_voltage") <= volts <= get("max_voltage") else 0
-        errors |= OVERHEATING if self.temperature_c > get("temperature_limit") else 0
+            self.refresh()
+        low_v, high_v = self._volts
+        errors = VOLTAGE if not low_v <= self.voltage_v <= high_v else 0
+        errors |= OVERHEATING if self.temperature_c > self._hot_c else 0
         heavy = self.torque and abs(self.load) >= OVERLOAD_LOAD
         self.overloaded_s = self.overloaded_s + dt_s if heavy else 0.0
         errors |= OVERLOAD if self.overloaded_s > OVERLOAD_S else 0
-        if errors & get("shutdown") & ~get("hardware_error"):
-            self.memory.set("hardware_error", get("hardware_error") | errors & get("shutdown"))
+        if errors & self._shutdown & ~self.memory.get("hardware_error"):
+            self.memory.set("hardware_error", self.memory.get("hardware_error") | errors & self._shutdown)
             self.memory.set("torque_enable", 0)
             self.refresh()
 
@@ -233,18 +240,21 @@ class DynamixelX(Servo):
             self.accept_goal(value, value, *self._limits())
 
     def _publish(self) -> None:
-        put = self.memory.set
-        goal = self.goal_count if self.goal_count is not None else self.present_count()
-        put("goal_position", goal if self.torque else self.memory.get("goal_position"))
-        put("realtime_tick", time.monotonic_ns() // 1_000_000 % 32768)
-        put("moving", int(self.torque and abs(self.qd_rad_s) > self.memory.get("moving_threshold") * VELOCITY_UNIT))
-        put("present_pwm", round(max(-1.0, min(1.0, self.load)) * 885))
-        if self.kind is XL330:
-            put("present_current", round(self.load * self.kind.stall_a * 1000))
-        else:
-            put("present_load", round(max(-1.0, min(1.0, self.load)) * 1000))
-        put("present_velocity", round(self.qd_rad_s / VELOCITY_UNIT))
-        put("present_position", self.present_count())
-        put("velocity_trajectory", round(self.setpoint_rad_s / VELOCITY_UNIT))
-        put("present_voltage", max(0, round(self.voltage_v * 10)))
-        put("present_temperature", min(255, max(0, round(self.temperature_c))))
+        put, get = self.memory.set, self.memory.get
+        if self.torque:
+            put("goal_position", self.present_count() if self.goal_count is None else self.goal_count)
+        effort = max(-1.0, min(1.0, self.load))
+        sensed = _SENSED.pack(
+            time.monotonic_ns() // 1_000_000 % 32768,
+            self.torque and abs(self.qd_rad_s) > get("moving_threshold") * VELOCITY_UNIT,
+            0,
+            round(effort * 885),
+            round(effort * (1000 if self.kind is XL430 else self.kind.stall_a * 1000)),
+            round(self.qd_rad_s / VELOCITY_UNIT),
+            self.present_count(),
+            round(self.setpoint_rad_s / VELOCITY_UNIT),
+            self.present_count(),
+            max(0, round(self.voltage_v * 10)),
+            min(255, max(0, round(self.temperature_c))),
+        )
+        self.memory.write(self.memory.table["realtime_tick"].address, sensed)

@@ -1,14 +1,15 @@
 """The Feetech STS3215 and its protocol, read from the vendor's memory table and not from the SDK.
 
-Table: addresses, defaults, ranges and units of Feetech's "STS3215 memory table" as copied in the SO-Encoder100's register
-list and in wiki.aifitlab.com/feetech-servo-motor-docs/feetech-sts-servo-memory-table-analysis; addresses checked against
-huggingface/lerobot src/lerobot/motors/feetech/tables.py. Packets: Feetech's "SCS communication protocol manual".
+Table: addresses, defaults, ranges and units of Feetech's "STS3215 memory table", as copied in SO-Encoder100's list of
+registers and in wiki.aifitlab.com/feetech-servo-motor-docs/feetech-sts-servo-memory-table-analysis; addresses checked
+against huggingface/lerobot src/lerobot/motors/feetech/tables.py. Packets: Feetech's SCS communication protocol manual.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 
 from tests.servo_emulator.packets import Reply, Request
 from tests.servo_emulator.registers import Memory, Register, Table
@@ -24,6 +25,8 @@ PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 1, 2, 3, 4, 5, 0x8
 VOLTAGE, TEMPERATURE, OVERLOAD = 1, 4, 32  # bits of the status, the unloading and the LED conditions
 CURRENT_UNIT_A = 0.0065
 ACCELERATION_UNIT = 100.0  # counts/s²
+MOVING_COUNTS_S = 5
+_SENSED = struct.Struct("<HHHBBBB?xxH")  # present_position to present_current, as they stand in the table
 MIDDLE = 128  # written to the torque switch: "here is 2048"
 
 TABLE = Table(
@@ -103,7 +106,7 @@ class Sts3215(Servo):
 
     def present_float(self) -> float:
         """Return counts after homing: Present = Actual - Homing, of one turn."""
-        return (self.raw_zero + self.q_rad * COUNTS_A_RAD - self.memory.get("homing_offset")) % COUNTS_A_TURN
+        return (self.raw_zero + self.q_rad * COUNTS_A_RAD - self._homing) % COUNTS_A_TURN
 
     def present_count(self) -> int:
         """Return the present position as the register shows it."""
@@ -124,6 +127,10 @@ class Sts3215(Servo):
     def refresh(self) -> None:
         """Take torque, speed, acceleration and torque limit from the registers."""
         get = self.memory.get
+        self.id, self.baud = get("id"), BAUDS[get("baud_rate") & 7]
+        self._homing, self.delay_s = get("homing_offset"), get("return_delay") * 2e-6
+        self._volts, self._hot_c = (get("min_voltage") / 10, get("max_voltage") / 10), get("max_temperature")
+        self._heavy, self._patience_s = get("overload_torque") / 100, get("protection_time") / 100
         self.torque = get("torque_enable") == 1 and get("operating_mode") == 0
         speed, ramp = abs(get("goal_velocity")) / COUNTS_A_RAD, get("acceleration") * ACCELERATION_UNIT / COUNTS_A_RAD
         self.speed_rad_s = min(speed or math.inf, self.kind.free_rad_s)
@@ -147,31 +154,29 @@ class Sts3215(Servo):
                 self._home_here()
             elif register.writable and (register.takes(value) or register.name == "goal_position"):
                 self.memory.set(register.name, value)
+                self.refresh()
                 self._wrote(register, value)
         self.refresh()
 
     def defer(self, address: int, data: bytes) -> None:
         """Keep a write for the action instruction."""
         self._pending = (address, data)
-        self.memory.set("async_write", 1)
 
     def act(self) -> None:
         """Carry out the write that was kept."""
         if self._pending is not None:
             self.write(*self._pending)
             self._pending = None
-            self.memory.set("async_write", 0)
 
     def protect(self, dt_s: float) -> None:
         """Raise and act on alarms; voltage and heat mend themselves, an overload stays until torque is set again."""
-        get = self.memory.get
         status = self._status & OVERLOAD
-        volts = round(self.voltage_v * 10)
-        status |= VOLTAGE if not get("min_voltage") <= volts <= get("max_voltage") else 0
-        status |= TEMPERATURE if self.temperature_c > get("max_temperature") else 0
-        heavy = self.torque and abs(self.load) * 100 >= get("overload_torque")
+        low_v, high_v = self._volts
+        status |= VOLTAGE if not low_v <= self.voltage_v <= high_v else 0
+        status |= TEMPERATURE if self.temperature_c > self._hot_c else 0
+        heavy = self.torque and abs(self.load) >= self._heavy
         self.overloaded_s = self.overloaded_s + dt_s if heavy else 0.0
-        if self.overloaded_s * 100 > get("protection_time"):
+        if self.overloaded_s > self._patience_s:
             status |= OVERLOAD
         if status != self._status:
             self._status = status
@@ -200,15 +205,19 @@ class Sts3215(Servo):
         self.memory.save()
 
     def _publish(self) -> None:
-        put = self.memory.set
-        put("present_position", self.present_count())
-        put("present_velocity", round(self.qd_rad_s * COUNTS_A_RAD))
-        put("present_load", round(min(1.0, abs(self.load)) * 1000) * (1 if self.load >= 0 else -1))
-        put("present_voltage", min(255, max(0, round(self.voltage_v * 10))))
-        put("present_temperature", min(255, max(0, round(self.temperature_c))))
-        put("present_current", round(self.load * self.kind.stall_a / CURRENT_UNIT_A))
-        put("moving", int(self.torque and abs(self.qd_rad_s) * COUNTS_A_RAD > 5))
-        put("status", self._status)
+        load, current = self.load, self.load * self.kind.stall_a / CURRENT_UNIT_A
+        sensed = _SENSED.pack(
+            self.present_count(),
+            _signed(self.qd_rad_s * COUNTS_A_RAD, 15),
+            _signed(max(-1.0, min(1.0, load)) * 1000, 10),
+            min(255, max(0, round(self.voltage_v * 10))),
+            min(255, max(0, round(self.temperature_c))),
+            self._pending is not None,
+            self._status,
+            self.torque and abs(self.qd_rad_s) * COUNTS_A_RAD > MOVING_COUNTS_S,
+            _signed(current, 15),
+        )
+        self.memory.write(TABLE["present_position"].address, sensed)
 
 
 class FeetechDialect:
@@ -236,14 +245,10 @@ class FeetechDialect:
             return None, end, True
         return Request(raw[2], raw[4], raw[5:-1], raw), end, False
 
-    def baud(self, servo: Servo) -> int:
-        """Return the rate in the servo's register."""
-        return BAUDS[servo.memory.get("baud_rate") & 7]
-
-    def answer(self, request: Request, servos: Sequence[Servo]) -> list[list[Reply]]:
+    def answer(self, request: Request, servos: Sequence[Servo]) -> Iterable[list[Reply]]:
         """Carry out a request."""
         heard = [servo for servo in servos if isinstance(servo, Sts3215)]
-        if request.instruction == SYNC_READ:
+        if request.instruction == SYNC_READ and len(request.parameters) > 2:
             return self._sync_read(request.parameters, heard)
         if request.instruction == SYNC_WRITE:
             self._sync_write(request.parameters, heard)
@@ -255,28 +260,24 @@ class FeetechDialect:
     def _one(self, request: Request, servo: Sts3215) -> Reply | None:
         id_, wordy = servo.id, servo.memory.get("status_level") == 1 and request.id != BROADCAST
         parameters = request.parameters
-        match request.instruction:
-            case 1:
-                return self._status(servo, id_, b"")
-            case 2 if len(parameters) == 2 and request.id != BROADCAST:
-                return self._status(servo, id_, servo.read(parameters[0], parameters[1]))
-            case 3 if len(parameters) >= 2:
-                servo.write(parameters[0], parameters[1:])
-            case 4 if len(parameters) >= 2:
-                servo.defer(parameters[0], parameters[1:])
-            case 5:
-                servo.act()
-            case _:
-                return None
+        if request.instruction == PING:
+            return self._status(servo, id_, b"")
+        if request.instruction == READ and len(parameters) == 2 and request.id != BROADCAST:
+            return self._status(servo, id_, servo.read(parameters[0], parameters[1]))
+        if request.instruction == WRITE and len(parameters) >= 2:
+            servo.write(parameters[0], parameters[1:])
+        elif request.instruction == REG_WRITE and len(parameters) >= 2:
+            servo.defer(parameters[0], parameters[1:])
+        elif request.instruction == ACTION:
+            servo.act()
+        else:
+            return None
         return self._status(servo, id_, b"") if wordy else None
 
-    def _sync_read(self, parameters: bytes, heard: list[Sts3215]) -> list[list[Reply]]:
-        if len(parameters) < 3:
-            return []
+    def _sync_read(self, parameters: bytes, heard: list[Sts3215]) -> Iterable[list[Reply]]:
         address, length, ids = parameters[0], parameters[1], parameters[2:]
-        return [
-            [self._status(servo, id_, servo.read(address, length)) for servo in heard if servo.id == id_] for id_ in ids
-        ]
+        for id_ in ids:
+            yield [self._status(servo, id_, servo.read(address, length)) for servo in heard if servo.id == id_]
 
     def _sync_write(self, parameters: bytes, heard: list[Sts3215]) -> None:
         if len(parameters) < 3:
@@ -289,10 +290,15 @@ class FeetechDialect:
 
     def _status(self, servo: Sts3215, id_: int, data: bytes) -> Reply:
         body = bytes([id_, len(data) + 2, servo.status]) + data
-        delay_s = servo.memory.get("return_delay") * 2e-6
-        return Reply(servo, delay_s, b"\xff\xff" + body + bytes([checksum(body)]))
+        return Reply(servo, servo.delay_s, b"\xff\xff" + body + bytes([checksum(body)]))
 
 
 def checksum(body: bytes) -> int:
     """Return the check byte of a packet's bytes from the id on."""
     return ~sum(body) & 0xFF
+
+
+def _signed(value: float, sign_bit: int) -> int:
+    """Return sign and magnitude, as the servo writes negative numbers."""
+    magnitude = min(round(abs(value)), (1 << sign_bit) - 1)
+    return magnitude | (1 << sign_bit if value < 0 and magnitude else 0)

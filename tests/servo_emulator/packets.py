@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,8 +39,8 @@ class Dialect(Protocol):
         No request and no bytes used: more must come first.
         """
 
-    def answer(self, request: Request, servos: Sequence[Servo]) -> list[list[Reply]]:
-        """Carry out the request on the servos that hear it; return the replies, those of one slot at the same time."""
+    def answer(self, request: Request, servos: Sequence[Servo]) -> Iterable[list[Reply]]:
+        """Carry out the request on the servos that hear it; return the replies, those of one slot at the same time.
 
-    def baud(self, servo: Servo) -> int:
-        """Return the rate that the servo listens at, bits a second."""
+        A slot is made when it is asked for, so that making the later ones delays no reply.
+        """

@@ -1,4 +1,4 @@
-"""Dynamixel protocol 2.0: packets FF FF FD 00 ID LENGTH16 INSTRUCTION ... CRC16, stuffed; emanual.robotis.com/docs/en/dxl/protocol2."""
+"""Dynamixel protocol 2.0: FF FF FD 00 ID LENGTH16 INSTRUCTION ... CRC16, stuffed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ STUFFABLE, STUFFED = b"\xff\xff\xfd", b"\xff\xff\xfd\xfd"
 BROADCAST, STATUS = 0xFE, 0x55
 PING, READ, WRITE, REG_WRITE, ACTION, REBOOT = 1, 2, 3, 4, 5, 8
 SYNC_READ, SYNC_WRITE, BULK_READ, BULK_WRITE = 0x82, 0x83, 0x92, 0x93
-BAUDS = (9_600, 57_600, 115_200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000)
 MOST_BYTES = 1024
 
 
@@ -42,11 +41,7 @@ class Protocol2:
         body = raw[7:-2].replace(STUFFED, STUFFABLE)
         return Request(raw[4], body[0], body[1:], raw), end, False
 
-    def baud(self, servo: Servo) -> int:
-        """Return the rate in the servo's register."""
-        return BAUDS[servo.memory.get("baud_rate") & 7]
-
-    def answer(self, request: Request, servos: Sequence[Servo]) -> list[list[Reply]]:
+    def answer(self, request: Request, servos: Sequence[Servo]) -> Iterable[list[Reply]]:
         """Carry out a request."""
         heard = [servo for servo in servos if isinstance(servo, DynamixelX)]
         now, parameters = time.monotonic(), request.parameters
@@ -54,7 +49,7 @@ class Protocol2:
             servo.heard = now
         if request.instruction in (SYNC_READ, BULK_READ):
             asked = _sync_reads(parameters) if request.instruction == SYNC_READ else _bulk_reads(parameters)
-            return [[_read(servo, at, n) for servo in heard if servo.id == id_] for id_, at, n in asked]
+            return ([_read(servo, at, n) for servo in heard if servo.id == id_] for id_, at, n in asked)
         if request.instruction in (SYNC_WRITE, BULK_WRITE):
             writes = _sync_writes(parameters) if request.instruction == SYNC_WRITE else _bulk_writes(parameters)
             for id_, at, data in writes:
@@ -102,8 +97,7 @@ def _read(servo: DynamixelX, address: int, length: int) -> Reply:
 def _status(servo: DynamixelX, id_: int, error: int, data: bytes) -> Reply:
     body = (bytes([STATUS, error | servo.error]) + data).replace(STUFFABLE, STUFFED)
     packet = HEADER + bytes([id_]) + (len(body) + 2).to_bytes(2, "little") + body
-    delay_s = servo.memory.get("return_delay") * 2e-6
-    return Reply(servo, delay_s, packet + crc16(packet).to_bytes(2, "little"))
+    return Reply(servo, servo.delay_s, packet + crc16(packet).to_bytes(2, "little"))
 
 
 def _sync_reads(parameters: bytes) -> Iterable[tuple[int, int, int]]:
@@ -130,7 +124,11 @@ def _bulk_writes(parameters: bytes) -> Iterable[tuple[int, int, bytes]]:
     at = 0
     while at + 5 <= len(parameters):
         length = int.from_bytes(parameters[at + 3 : at + 5], "little")
-        yield parameters[at], int.from_bytes(parameters[at + 1 : at + 3], "little"), parameters[at + 5 : at + 5 + length]
+        yield (
+            parameters[at],
+            int.from_bytes(parameters[at + 1 : at + 3], "little"),
+            parameters[at + 5 : at + 5 + length],
+        )
         at += 5 + length
 
 

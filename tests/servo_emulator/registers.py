@@ -72,7 +72,7 @@ class Memory:
 
     def get(self, name: str) -> int:
         """Return a register's signed value."""
-        register = self.table[name]
+        register = self.table.by_name[name]
         return register.decode(self._bytes[register.address : register.address + register.size])
 
     def set(self, name: str, value: int) -> None:

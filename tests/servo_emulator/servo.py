@@ -90,6 +90,7 @@ class Servo:
         self.raw_zero = raw_zero  # what the encoder shows where the joint's angle is zero: how the horn was put on
         self.trouble = Trouble()
         # set by the bus
+        self.id, self.baud = 0, 0  # bits a second
         self.torque = False
         self.goal_count: int | None = None  # after homing; None: hold where torque came on
         self.speed_rad_s, self.ramp_rad_s2 = kind.free_rad_s, kind.ramp_rad_s2
@@ -121,11 +122,6 @@ class Servo:
         outside = not low <= asked <= high
         write = GoalWrite(time.monotonic_ns(), self.joint, self.id, asked, self.present_count(), outside)
         self.journal.add(write, torque=self.torque)
-
-    @property
-    def id(self) -> int:
-        """Return the bus address."""
-        return self.memory.get("id")
 
     def present_count(self) -> int:
         """Return the joint's position in counts after homing."""

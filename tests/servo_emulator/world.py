@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 PRIORITY = 10
 REST_RAD = np.array([0.0, -1.74, 1.69, 0.93, 0.0, 0.1])  # folded, where gravity leaves it without power
 MOST_BEHIND_S = 0.1  # a machine that was busy for longer makes the emulated time slip
+MOST_HELD_UP_S = 0.003
 TRACE_S = 60.0
 MODEL_NM = 3.35  # the torque that so101.xml's gains, friction and armature belong to
 
@@ -33,6 +34,7 @@ class World:
         self.model, self.data = self.scene.model, self.scene.data
         self.servos = tuple(servos)
         self.each_step: list[Callable[[float], None]] = []  # called under the lock, with the seconds of a step
+        self.held_up: Callable[[], bool] = lambda: False  # whether to put a step off for a moment
         self.slipped_s = 0.0
         self.fastest_rad_s = np.zeros(len(JOINTS))
         self.trace: deque[tuple[int, list[float]]] = deque(maxlen=round(TRACE_S / self.model.opt.timestep))
@@ -69,6 +71,8 @@ class World:
         prefer(PRIORITY)
         deadline = time.monotonic()
         while self._running:
+            while self.held_up() and time.monotonic() < deadline + MOST_HELD_UP_S:
+                time.sleep(MOST_HELD_UP_S / 20)
             with self.lock:
                 self._step()
             deadline += self._dt_s
