@@ -120,6 +120,11 @@ class DynamixelX(Servo):
         """Return the alert bit of the status packets."""
         return ALERT if self.memory.get("hardware_error") else 0
 
+    @property
+    def firmware(self) -> str:
+        """Return the version's one number."""
+        return str(self.memory.get("firmware"))
+
     def power_on(self) -> None:
         """Begin again from the EEPROM, limp; the count is of one turn again."""
         self.memory.power_on()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tests.servo_emulator.assembly import build_servos
 from tests.servo_emulator.bus import Bus
@@ -12,10 +13,12 @@ from tests.servo_emulator.faults import Fault, Faults
 from tests.servo_emulator.hands import Hands
 from tests.servo_emulator.servo import Servo, Trouble
 from tests.servo_emulator.stage import Stage
-from tests.servo_emulator.streams import CameraProcess
 from tests.servo_emulator.view import LIVE, LOST, NAMES, STALLED, View
 from tests.servo_emulator.wire import Wire
 from tests.servo_emulator.world import World
+
+if TYPE_CHECKING:
+    from tests.servo_emulator.streams import CameraProcess
 
 SWITCH_S = 2e-5  # between Python's threads: the bus answers on time while frames are drawn
 OVERHEATED_C = 85.0
@@ -34,6 +37,7 @@ class Options:
     width: int = 128
     height: int = 128
     fps: float = 20.0
+    cameras: bool = True
 
 
 class Arm:
@@ -53,11 +57,16 @@ class Arm:
         self.bus = Bus(self.wire, dialect, lambda: self.attached, self.faults)
         self.view = View(self.world.model)
         self.show_layout()
-        self.cameras = CameraProcess(self.view, width=options.width, height=options.height, fps=options.fps)
+        self.cameras = _cameras(self.view, options) if options.cameras else None
         # Python's lock is the bus's while it answers; the physics makes up for it at once.
         self.world.held_up = lambda: self.bus.answering
         self._troubled = False
         self.world.each_step += [self._trouble, lambda dt_s: self.view.write(self.world.data)]
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Return where each camera's stream is."""
+        return {} if self.cameras is None else self.cameras.urls
 
     def start(self) -> None:
         """Switch it on."""
@@ -66,7 +75,8 @@ class Arm:
 
     def stop(self) -> None:
         """Switch it off, and take the port away."""
-        self.cameras.stop()
+        if self.cameras is not None:
+            self.cameras.stop()
         self.bus.stop()
         self.world.stop()
         self.wire.unplug()
@@ -102,3 +112,9 @@ class Arm:
 
 def _value(fault: Fault | None, default: float) -> float | None:
     return None if fault is None else default if fault.value is None else fault.value
+
+
+def _cameras(view: View, options: Options) -> CameraProcess:
+    from tests.servo_emulator.streams import CameraProcess
+
+    return CameraProcess(view, width=options.width, height=options.height, fps=options.fps)

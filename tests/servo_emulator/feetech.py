@@ -117,6 +117,11 @@ class Sts3215(Servo):
         """Return the alarm bits that go with every reply."""
         return self._status
 
+    @property
+    def firmware(self) -> str:
+        """Return major and minor version."""
+        return f"{self.memory.get('firmware_major')}.{self.memory.get('firmware_minor')}"
+
     def power_on(self) -> None:
         """Begin again from the EEPROM, limp."""
         self.memory.power_on()

@@ -80,6 +80,11 @@ class Emulator:
         assert "error" not in answer, answer["error"]
         return answer
 
+    def calibration(self, path: Path | str) -> Path:
+        """Write the calibration file that belongs to this arm, and return its path."""
+        self.ask({"write_calibration": str(path)})
+        return Path(path)
+
     def truth(self) -> dict[str, Any]:
         """Return what is really so."""
         return self.ask({"truth": True})

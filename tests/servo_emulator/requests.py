@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.servo_emulator.calibrated import write_calibration
 from tests.servo_emulator.control import Push, Request
 from tests.servo_emulator.emulator import Arm
 from tests.servo_emulator.faults import KINDS, PACKET_FAULTS, Fault
@@ -26,6 +27,7 @@ class Requests:
             "fault": self._fault,
             "clear": self._clear,
             "power_cycle": self._power_cycle,
+            "write_calibration": self._write_calibration,
             "truth": self._truth,
             "goals": self._goals,
             "trace": self._trace,
@@ -80,6 +82,11 @@ class Requests:
         """Take the servos' power away and give it back."""
         self._arm.power_cycle()
         return {"power_cycle": True}
+
+    def _write_calibration(self, request: Request, push: Push) -> Request:
+        """Write the calibration file that belongs to the servos as they are."""
+        write_calibration(request["write_calibration"], self._arm.options.vendor, self._arm.servos)
+        return {"write_calibration": request["write_calibration"]}
 
     def _truth(self, request: Request, push: Push) -> Request:
         """Say what is really so; {"truth": "reset"} begins sums and maxima anew afterwards."""

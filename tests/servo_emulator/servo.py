@@ -123,6 +123,15 @@ class Servo:
         write = GoalWrite(time.monotonic_ns(), self.joint, self.id, asked, self.present_count(), outside)
         self.journal.add(write, torque=self.torque)
 
+    @property
+    def firmware(self) -> str:
+        """Return the firmware's version as people write it."""
+        raise NotImplementedError
+
+    def power_on(self) -> None:
+        """Begin again with what the EEPROM keeps, limp."""
+        raise NotImplementedError
+
     def present_count(self) -> int:
         """Return the joint's position in counts after homing."""
         return round(self.present_float())

@@ -9,12 +9,12 @@ import http.server
 import multiprocessing
 import multiprocessing.connection
 import os
+import socket
 import socketserver
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 
 import cv2
 import mujoco
@@ -39,16 +39,15 @@ Frame = NDArray[np.uint8]
 
 
 class CameraProcess:
-    """Starts the process and knows where its streams are."""
+    """Starts the process; whoever connects before it has drawn its first frame waits in the socket's queue."""
 
     def __init__(self, view: View, *, width: int, height: int, fps: float) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, view.path, width, height, fps), daemon=True)
-        self._process.start()
-        theirs.close()
-        port = ours.recv()  # EOFError when the process could not begin; it has said why
-        self.urls = {name: f"http://127.0.0.1:{port}/{name}" for name in NAMES}
+        with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+            self.urls = {name: f"http://127.0.0.1:{listener.getsockname()[1]}/{name}" for name in NAMES}
+            context = multiprocessing.get_context("spawn")
+            arguments = (listener, view.path, width, height, fps)
+            self._process = context.Process(target=_serve, args=arguments, daemon=True)
+            self._process.start()
 
     def stop(self) -> None:
         """Close every stream."""
@@ -56,14 +55,12 @@ class CameraProcess:
         self._process.join()
 
 
-def _serve(pipe: Connection, path: str, width: int, height: int, fps: float) -> None:
+def _serve(listener: socket.socket, path: str, width: int, height: int, fps: float) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    streams = _Streams(path, width, height)
-    server = _Server(streams)
-    pipe.send(server.server_address[1])
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
     threading.Thread(target=_follow, args=(parent.sentinel,), name="parent", daemon=True).start()
+    streams = _Streams(path, width, height)
+    threading.Thread(target=_Server(listener, streams).serve_forever, name="http", daemon=True).start()
     streams.run(fps)
 
 
@@ -76,6 +73,7 @@ def _follow(sentinel: int) -> None:
 @dataclass(frozen=True)
 class _Picture:
     number: int
+    time_s: float  # wall clock, as a camera that stamps its frames has it
     jpeg: bytes
 
 
@@ -101,8 +99,9 @@ class _Streams:
             if watched:
                 self.view.read(self._model, self._data)
             number += 1
+            time_s = time.time()
             for name in watched:
-                picture = _Picture(number, self._encode(name))
+                picture = _Picture(number, time_s, self._encode(name))
                 with self.drawn:
                     self.pictures[name] = picture
                     self.drawn.notify_all()
@@ -136,9 +135,11 @@ class _Painter:
 class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
 
-    def __init__(self, streams: _Streams) -> None:
+    def __init__(self, listener: socket.socket, streams: _Streams) -> None:
         self.streams = streams
-        super().__init__(("127.0.0.1", 0), _Stream)
+        super().__init__(listener.getsockname(), _Stream, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
 
 class _Stream(http.server.BaseHTTPRequestHandler):
@@ -178,5 +179,6 @@ class _Stream(http.server.BaseHTTPRequestHandler):
             if picture is None or picture.number == seen or streams.view.state(name) != LIVE:
                 continue
             seen = picture.number
-            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n\r\n"
-            self.wfile.write(head.encode() + picture.jpeg + b"\r\n")
+            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+            stamp = f"X-Timestamp: {picture.time_s:.6f}\r\n\r\n"
+            self.wfile.write((head + stamp).encode() + picture.jpeg + b"\r\n")
