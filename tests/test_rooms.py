@@ -36,12 +36,17 @@ ROOMS = {
     "embodied.bridge": room("embodied embodied.v1 embodied.bridge", BRIDGE, lazy="cv2"),
     "embodied.bridge.authority": room("embodied embodied.bridge", {"cryptography"}),
     "embodied.recording": room("embodied embodied.recording", FILES),
+    "embodied.cameras": room("embodied embodied.cameras", {"cv2"}),
+    "embodied.hardware": room(
+        "embodied embodied.hardware", {"serial", "scservo_sdk", "dynamixel_sdk"}, lazy="embodied.cameras"
+    ),
+    "embodied.robots": room("embodied embodied.hardware"),
     "embodied.teleop": room("embodied embodied.recording embodied.hardware embodied.teleop"),
     "embodied.__main__": room("embodied.cli"),
     "embodied.cli": room(
-        "embodied embodied.bridge embodied.recording embodied.teleop embodied.cli",
+        "embodied embodied.bridge embodied.recording embodied.hardware embodied.teleop embodied.cli",
         BRIDGE | {"tqdm"},
-        lazy="embodied.bridge.authority",
+        lazy="embodied.bridge.authority embodied.cameras",
     ),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(

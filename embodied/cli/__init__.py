@@ -26,6 +26,9 @@ VERBS = {
     "replay": "play a recorded episode on a robot, or compare two replays",
     "finetune": "train a policy on a dataset",
     "check": "test anyone's robot server against the contract",
+    "setup": "give a new arm's servos their ids and baud rate, one at a time",
+    "calibrate": "find an arm's zeros and ranges by hand, and write them down",
+    "relax": "switch an arm's motors off, so that it can be moved by hand",
     "certs": "make a local authority and certificates, for tests and labs",
     "doctor": "say what this machine can do, what is missing and the command that mends it",
 }

@@ -27,6 +27,7 @@ class Joint:
     direction: Literal[1, -1] = 1  # of counts, as the joint's angle grows
     stops: bool = True  # has two mechanical ends, so that a sweep finds its zero; a joint that turns fully has not
     torque_limit: float = 1.0  # share of the servo's own
+    sweep_slack_rad: float = 0.17  # how far a calibration's sweep may differ from the range: printed parts do
 
 
 @dataclass(frozen=True)
