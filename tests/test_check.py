@@ -349,6 +349,11 @@ def test_credentials_that_do_not_match_the_servers_are_told(tmp_path, capfd):
         assert main(["check", server.address, "--tls", str(tmp_path / "certs")]) == 2
         assert "it does not speak TLS" in capfd.readouterr().err
         assert main(["check", server.address, "--token", str(tmp_path / "token"), "--only", "stop"]) == 0
+        token = ["--token", str(tmp_path / "token")]
+        assert main(["stop", server.address, *token]) == 0
+        assert main(["check", server.address, *token]) == 2
+        release = f"release it first: embodied stop {server.address} --token {tmp_path / 'token'} --release"
+        assert release in capfd.readouterr().err
 
 
 def test_a_check_by_name_brings_those_that_it_needs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,13 @@ class ClientCredentials:
         identity = Identity.in_folder(tls, CLIENT)
         has_identity = token is None or identity.certificate.exists()
         return cls(tls / AUTHORITY, identity if has_identity else None, token)
+
+    def release_command(self, address: str) -> str:
+        """Return the command, to be typed as it stands, that releases the emergency stop with these credentials."""
+        words = ["embodied", "stop", address]
+        words += [] if self.authority is None else ["--tls", str(self.authority.parent)]
+        words += [] if self.token is None else ["--token", str(self.token)]
+        return shlex.join([*words, "--release"])
 
     def load(self, address: Address) -> grpc.ChannelCredentials | None:
         """Return what gRPC connects with, None without TLS.

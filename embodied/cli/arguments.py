@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,12 +113,6 @@ def server_credentials(args: argparse.Namespace) -> ServerCredentials:
     from embodied.bridge.credentials import ServerCredentials
 
     return ServerCredentials.of(args.tls, args.token)
-
-
-def connection_flags(args: argparse.Namespace) -> str:
-    """Return what add_connection was given as it is typed, with a blank before it, for a command that is printed."""
-    given = {name: value for name in ("tls", "token") if (value := getattr(args, name)) is not None}
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items())
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:

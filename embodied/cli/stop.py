@@ -10,7 +10,7 @@ import argparse
 
 from embodied.bridge.emergency import StopButton, stop_button
 from embodied.bridge.lease import RobotStatus
-from embodied.cli.arguments import add_connection, client_credentials, connection_flags
+from embodied.cli.arguments import add_connection, client_credentials
 from embodied.errors import EmbodiedError
 
 EXAMPLE = """example:
@@ -43,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _press(args: argparse.Namespace) -> int:
+    credentials = client_credentials(args)
     try:
-        with stop_button(args.address, credentials=client_credentials(args)) as button:
+        with stop_button(args.address, credentials=credentials) as button:
             now = button.press()
     except EmbodiedError as error:
         raise EmbodiedError(f"the robot is NOT stopped as far as is known, cut its power: {error}") from error
-    release = f"embodied stop {args.address}{connection_flags(args)} --release"
-    print(f"stopped {args.address}; nothing moves until: {release}\n{_holder(now)}")
+    print(f"stopped {args.address}; nothing moves until: {credentials.release_command(args.address)}\n{_holder(now)}")
     return 0
 
 

@@ -148,7 +148,7 @@ class Bench:
         if found.stopped and not self._pressed:
             raise EmbodiedError(
                 f"the emergency stop was pressed by {found.stopped_by or 'somebody'} {found.stopped_s:.1f} s ago; "
-                f"release it first: embodied stop {self.server.address} --release"
+                f"release it first: {self.server.release_command}"
             )
 
     @contextmanager

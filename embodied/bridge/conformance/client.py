@@ -95,6 +95,11 @@ class Server:
         self._credentials = credentials
         self._channel = open_channel(self.address, credentials, (*GRPC_OPTIONS, *NO_CAP))
 
+    @property
+    def release_command(self) -> str:
+        """Return the command that releases the server's emergency stop."""
+        return self._credentials.release_command(self.address)
+
     def another(self) -> Server:
         """Return a second client of the same server, with a connection of its own."""
         other = Server(self.address, self._credentials, self.timeout_s)
