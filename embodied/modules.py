@@ -126,6 +126,19 @@ def load_arm(name: str) -> Any:  # noqa: ANN401  an ArmModel, whose room the cor
     return arm
 
 
+def declares(name: str, function: str, parameter: str) -> bool:
+    """Say whether a module's function takes a parameter, by reading it: importing may need what is not here."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # opening it says what is wrong with it
+        return False
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return False
+    if (found := _definition(Path(spec.origin), function)) is None:
+        return False
+    return parameter in [a.arg for a in (*found.args.posonlyargs, *found.args.args, *found.args.kwonlyargs)]
+
+
 def choices(packages: Sequence[str], function: str = "make") -> list[str]:
     """List the modules in packages that offer function, by reading them: importing all would need every extra."""
     found = []
@@ -225,10 +238,14 @@ def _words(hint: Any) -> str:  # noqa: ANN401  any annotation
 
 
 def _defines(path: Path, function: str) -> bool:
+    return _definition(path, function) is not None
+
+
+def _definition(path: Path, function: str) -> ast.FunctionDef | None:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
-            return True
-    return False
+            return node
+    return None
 
 
 def _refuse_options(address: str, options: Options) -> None:

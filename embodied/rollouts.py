@@ -145,13 +145,17 @@ class InProcess:
 
     opened: Opened
 
-    def __init__(self, setup: Setup, watched: Callable[[Robot], AbstractContextManager[tuple[Robot, Watch]]]) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        watched: Callable[[Robot], AbstractContextManager[tuple[Robot, Watch]]] | None = None,
+    ) -> None:
         """Open robot and policy; watched says which robot the loop is given, and what becomes of each policy."""
         self._setup = setup
         self._stack = contextlib.ExitStack()
         try:
             robot, self._opened = _open(setup, self._stack)
-            self._robot, self._watch = self._stack.enter_context(watched(robot))
+            self._robot, self._watch = self._stack.enter_context((watched or _unwatched)(robot))
         except BaseException:
             self.close()
             raise
@@ -171,6 +175,11 @@ class InProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _unwatched(robot: Robot) -> Iterator[tuple[Robot, Watch]]:
+    yield robot, lambda policy: policy
 
 
 def _cores() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import resource
 import select
 import signal
 import subprocess
@@ -23,13 +24,15 @@ RIGHT, LEFT, DOWN, ESC, ENTER = "\x1b[C", "\x1b[D", "\x1b[B", "\x1b", "\n"
 class OperatorAt:
     """A child process whose terminal is ours."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], most_bytes_a_file: int | None = None) -> None:
         self._ours, self._theirs = pty.openpty()
         self.settings = termios.tcgetattr(self._theirs)
 
         def take_terminal() -> None:
             os.setsid()
             fcntl.ioctl(self._theirs, termios.TIOCSCTTY, 0)
+            if most_bytes_a_file is not None:  # which is what a full disk looks like
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes_a_file, resource.RLIM_INFINITY))
 
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
         self.process = subprocess.Popen(
@@ -95,9 +98,9 @@ class OperatorAt:
 
 
 @contextmanager
-def operator_at(*arguments: str) -> Iterator[OperatorAt]:
+def operator_at(*arguments: object, most_bytes_a_file: int | None = None) -> Iterator[OperatorAt]:
     """Start a command of ours on a terminal."""
-    operator = OperatorAt(arguments)
+    operator = OperatorAt([str(argument) for argument in arguments], most_bytes_a_file)
     try:
         yield operator
     finally:

@@ -32,7 +32,7 @@ from embodied.cli.rollout_output import (
     write,
 )
 from embodied.cli.rollout_protocol import policy_protocol, protocol_of, run_notes
-from embodied.cli.teleoperation import DEVICES, add_teleoperator, check_teleoperator
+from embodied.cli.teleoperation import DEVICES, add_teleoperator, asks_here, check_teleoperator, require_other_terminal
 from embodied.delay import MODES, Execution
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
@@ -149,19 +149,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _running(args: argparse.Namespace, setup: Setup) -> Workers | InProcess:
-    if args.intervene is None:
-        return Workers(setup, args.workers)
-    from embodied.cli.intervention import watched  # what nobody watches needs no terminal
+    """Run where the terminal is if somebody is asked something there, else in processes of their own."""
+    if args.intervene:
+        from embodied.cli.intervention import watched  # what nobody watches needs no terminal
 
-    return InProcess(setup, lambda robot: watched(args, robot))
+        return InProcess(setup, lambda robot: watched(args, robot))
+    if args.workers == 1 and not args.remote and asks_here(args.robot, dict(args.option)):
+        return InProcess(setup)
+    return Workers(setup, args.workers)
 
 
 def _setup(args: argparse.Namespace) -> Setup:
     check_teleoperator(args, args.intervene, "--intervene")
-    if args.intervene and args.workers > 1:
-        raise EmbodiedError(
-            f"an operator watches one robot at a time; with --intervene {args.intervene} --workers is 1"
-        )
+    if args.intervene:
+        require_other_terminal(args.robot, dict(args.option))
+        if args.workers > 1:
+            raise EmbodiedError("an operator watches one robot at a time: with --intervene, --workers is 1")
     if args.seed < FIRST_EVALUATION_SEED:
         raise EmbodiedError(
             f"--seed {args.seed} may have been a demonstration's; evaluations begin at {FIRST_EVALUATION_SEED}"

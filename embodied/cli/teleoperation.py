@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embodied.cli.arguments import option
 from embodied.errors import EmbodiedError
-from embodied.modules import ROBOT_PACKAGES, choices, is_address, load_arm, load_function
+from embodied.modules import choices, declares, is_address, load_arm
 from embodied.safety import Kinematic, bare
 from embodied.types import Robot
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 DEVICES = ("keyboard", "gamepad", "leader")
 GAMEPAD = Path("/dev/input/js0")
 ARMS = "embodied.robots"
+TERMINAL = "terminal"  # a stage that asks at the terminal: embodied.hardware.stage
 
 
 def add_teleoperator(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,27 @@ def nudge_of(robot: Robot, module: str) -> Nudge | None:
 
 def unstaged(module: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return a robot module's options without a stage of its own: the session asks the operator, and judges."""
-    if is_address(module):
+    if not has_stage(module):
         return dict(options)
-    takes = inspect.signature(load_function("robot", module, "make", ROBOT_PACKAGES)).parameters
-    return {"stage": "none", **options} if "stage" in takes else dict(options)
+    if options.get("stage") == TERMINAL:
+        raise EmbodiedError("with --teleop the session itself asks the operator: leave stage=terminal out")
+    return {"stage": "none", **options}
+
+
+def require_other_terminal(module: str, options: Mapping[str, Any]) -> None:
+    """Raise EmbodiedError where a robot's stage would read the operator's keys."""
+    if asks_here(module, options):
+        raise EmbodiedError(
+            f"{module} would ask whether an episode succeeded on the terminal from which you intervene: host it in "
+            f"another (embodied host {module} ...) and give its address, or name another stage (--option stage=...)"
+        )
+
+
+def asks_here(module: str, options: Mapping[str, Any]) -> bool:
+    """Say whether a robot, made here, asks at the terminal how an episode went."""
+    return has_stage(module) and options.get("stage", TERMINAL) == TERMINAL
+
+
+def has_stage(module: str) -> bool:
+    """Say whether a robot, made here, takes a stage: who lays out its scene and says what succeeded."""
+    return not is_address(module) and declares(module, "make", "stage")

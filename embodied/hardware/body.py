@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from embodied.errors import HardwareError, ProtocolError
 from embodied.hardware.arm import ArmModel
-from embodied.hardware.bus import Bus, BusLostError, BusSilentError, Reading
+from embodied.hardware.bus import Bus, BusError, BusLostError, BusSilentError, Reading
 from embodied.hardware.calibration import Calibration, radians_of
 from embodied.hardware.goals import Goals
-from embodied.hardware.health import Health
+from embodied.hardware.health import CERTAIN, Health
 from embodied.hardware.homing import go_home
-from embodied.hardware.opening import arm_watchdog, open_bus, read_patiently
+from embodied.hardware.opening import arm_watchdog, hold, open_bus, read_patiently
 from embodied.hardware.port import PortError
 from embodied.hardware.stage import Stage
 from embodied.hardware.verbs import Verbs
@@ -221,17 +221,20 @@ class ServoArm:
         self._health = Health(self.arm, bounds, self._reading.voltage_v)
 
     def _revive(self) -> None:
-        """Read the servos, opening the bus anew where it was lost, and refuse to begin where one is not fit to move."""
+        """Have the arm hold, its bus opened anew where it was lost, and refuse to begin where it is not fit to move."""
         try:
-            self._reading = read_patiently(self.bus)
-        except (BusSilentError, PortError):
-            if self._bus is not None:
-                self._bus.close()
+            arm_watchdog(self.bus, 0.0)  # between two episodes nobody spoke for longer than it allows
+            self._reading = hold(self.bus)
+        except (BusError, PortError):
+            self.bus.close()
             self._open()
-        for _ in range(3):  # an alarm counts once it is certain
+        self._health.forget()
+        for _ in range(CERTAIN):
+            self._reading = read_patiently(self.bus)
             self._health.note(self._reading)
         if self._health.must_stop:
             raise HardwareError("; ".join(fault.detail for fault in self._health.faults))
+        arm_watchdog(self.bus, self.arm.watchdog_s)
 
     def _lay_out(self, seed: int, task: str) -> str:
         """Have the stage lay out the scene, however long that takes, while the arm holds and is watched."""

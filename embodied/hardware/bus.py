@@ -170,8 +170,8 @@ class Bus:
             raise ServoError(f"servo {id} on {self.name} does not answer when asked for its {register}")
         return value
 
-    def set(self, id: int, register: str, value: int) -> None:
-        """Write a register and read it back; one that holds the value already is left alone: an EEPROM wears.
+    def set(self, id: int, register: str, value: int, *, again: bool = False) -> None:
+        """Write a register and read it back; one that holds the value is left alone, unless again: an EEPROM wears.
 
         Raise ServoError where the servo does not answer, or holds another value afterwards.
         """
@@ -180,7 +180,7 @@ class Bus:
             raw = its.encode(value)
         except ValueError as error:
             raise ServoError(f"servo {id}: {register} cannot be {value}: {error}") from error
-        if self.get(id, register) == value:
+        if self.get(id, register) == value and not again:
             return
         with self._link.patience(UNHURRIED_MS), self._unlocked(id, its, value if register == "id" else id):
             for _ in range(TRIES):

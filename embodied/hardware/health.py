@@ -76,6 +76,11 @@ class Health:
         self.overloaded: Flags = np.zeros(len(arm.joints), bool)
         self.must_stop = False
 
+    def forget(self) -> None:
+        """Begin again: what was wrong must be seen anew."""
+        self._runs[:] = 0
+        self.faults, self.must_stop = (), False
+
     def note(self, reading: Reading) -> None:
         """Judge a reading: faults, overloaded and must_stop are what it, and those before it, say."""
         rules = self._rules(reading)
@@ -91,7 +96,7 @@ class Health:
                 found[index, rule.kind] = self._fault(index, rule)
                 self.must_stop |= rule.stops
         for index, names in enumerate(reading.alarms):
-            if self._runs[6, index] >= CERTAIN:
+            if found.pop((index, "servo"), None):
                 found |= dict(self._alarm(index, sorted(names)))
         self.faults = tuple(found.values())
 

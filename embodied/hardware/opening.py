@@ -75,13 +75,16 @@ def read_patiently(bus: Bus) -> Reading:
 
 
 def hold(bus: Bus) -> Reading:
-    """Have every servo hold where it stands: its goal is there before its motor is on, so that nothing jumps."""
+    """Have every servo hold where it stands: its goal is there before its motor is on, so that nothing jumps.
+
+    One that has let go by itself, for an overload, takes hold again when its motor is switched on once more.
+    """
     reading = read_patiently(bus)
-    for servo, count in zip(bus.ids, reading.position.tolist(), strict=True):
+    for servo, count, alarms in zip(bus.ids, reading.position.tolist(), reading.alarms, strict=True):
         on = bus.get(servo, "torque_enable") == 1
         if not on or abs(bus.get(servo, "goal_position") - count) > HELD_NEAR:
             bus.set(servo, "goal_position", count)
-    bus.set_torque(True)
+        bus.set(servo, "torque_enable", 1, again="overload" in alarms)
     return reading
 
 

@@ -52,10 +52,11 @@ class Console:
         found, self._driving = self._driving, []
         return found
 
-    def forget(self) -> None:
-        """Take no notice of what was typed so far: it was meant for something else."""
+    def forget(self) -> Sequence[Command]:
+        """Do nothing of what was asked for so far, which was about something else; return what that was."""
         self._read(0.0)
-        self._commands, self._driving = [], []
+        forgotten, self._commands, self._driving = self._commands, [], []
+        return forgotten
 
     def _read(self, timeout_s: float) -> None:
         for key in self.terminal.keys(timeout_s):

@@ -77,7 +77,8 @@ class Session:
 
     def _record(self, slot: Slot, title: str) -> Command:
         """Record one episode, and do with it as the operator says."""
-        observation = self._begin(slot)
+        if (observation := self._begin(slot)) is None:
+            return Command.STOP
         episode = DrivenEpisode(self._robot, self._teleoperator, self._console, show=self._show)
         spec = self._robot.spec
         most_rows = max(1, round(self._lengths.episode_s * spec.control_hz))
@@ -96,21 +97,22 @@ class Session:
         self._put_away(slot, end, episode.rows)
         return end
 
-    def _begin(self, slot: Slot) -> Observation:
+    def _begin(self, slot: Slot) -> Observation | None:
+        """Begin an episode, and return what is seen; None where the operator stops meanwhile."""
         self._console.terminal.status("the robot begins")
-        with self._console.terminal.lent():  # its stage may ask the operator something
-            observation = self._robot.reset(slot.seed, slot.task)
+        observation = self._robot.reset(slot.seed, slot.task)
         self._robot.spec.check_observation(observation)
         if self._instruction is not None:
             observation = replace(observation, instruction=self._instruction)
         self._show(observation)
+        if Command.STOP in self._console.forget():  # the rest of what was typed before is not about this episode
+            return None
         self._teleoperator.reset(observation.instruction, self._robot.spec)
         if not self._said_how:
             for line in (*self._teleoperator.legend, *RECORDING_LEGEND):
                 self._say(f"  {line}")
         self._said_how = True
         self._say(f"go: {observation.instruction}")
-        self._console.forget()  # what was typed before is not about this episode
         return observation
 
     @contextlib.contextmanager

@@ -9,7 +9,6 @@ import shutil
 import sys
 import termios
 import tty
-from collections.abc import Iterator
 from typing import Self
 
 from embodied.errors import EmbodiedError
@@ -57,16 +56,6 @@ class Terminal:
         if self._opened >= 0:
             os.close(self._opened)
         self._fd = self._opened = -1
-
-    @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
-        """Leave the terminal as it was found for as long as something else asks the operator, as a stage may."""
-        self._draw("")
-        self._restore()
-        try:
-            yield
-        finally:
-            tty.setcbreak(self._fd, termios.TCSANOW)
 
     def keys(self, timeout_s: float = 0.0) -> list[str]:
         """Return the keys typed since the last call, waiting at most timeout_s for one.

@@ -1,0 +1,337 @@
+"""An operator's session at a real terminal: what they judge finished is on the disk at once, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_world
+
+from embodied.cli import main
+from embodied.recording.format import DatasetError
+from embodied.recording.operated import OperatedCollection, fixed_by
+from embodied.recording.reader import DatasetReader
+from embodied.recording.rollout import RolloutRecorder
+from embodied.recording.spool import Spool
+from embodied.teleop.console import Console
+from embodied.teleop.driven import DrivenEpisode
+from embodied.teleop.joystick import AXIS, BUTTON, EVENT, FULL
+from embodied.teleop.operator import Command
+from embodied.teleop.room import MARGIN_BYTES, Room, RoomError
+from tests.faults.processes import host
+from tests.operator_at import DOWN, ENTER, ESC, LEFT, RIGHT, ROOT, operator_at
+from tests.test_teleop import Typed
+
+TOY = ("--robot", "tests.toy_world", "--option", "size=16")
+QUICKLY = ("--reset-s", "0")
+RUNS = " s · "  # in the status of an episode under way
+
+
+def session(out: Path, *extra: object, episodes: int = 3, task: str = "reach", robot: Sequence[object] = TOY):
+    required = ("--task", task, "--episodes", episodes, "--out", out)
+    return ("collect", "--teleop", "keyboard", *robot, *required, *QUICKLY, *extra)
+
+
+def spools(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / "staging" / "episodes").glob("*.arrow"))
+
+
+def test_a_session_records_what_the_operator_keeps_and_judges_as_they_judge(tmp_path):
+    out = tmp_path / "d"
+    with operator_at(*session(out, "--instruction", "touch the cup")) as operator:
+        operator.sees("z/x  the chosen joint")
+        operator.sees("go: touch the cup")
+        assert operator.is_cbreak
+        operator.type("1xxx")
+        operator.sees(RUNS)  # the status: it runs
+        operator.type("m")
+        operator.sees("marked")
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        operator.sees("kept as a success")
+        operator.sees("seed 1")
+        for keys, said in ((LEFT, "not kept: re-record"), ("d", "not kept: discard")):
+            operator.sees("go:")
+            operator.sees(RUNS)
+            operator.type(keys)
+            operator.sees(said)
+        operator.sees("seed 2")  # the same seed after a re-record, the next after a discard
+        for keys in (DOWN, ENTER):
+            operator.sees("go:")
+            operator.sees(RUNS)
+            assert len(spools(out)) == (1 if keys == DOWN else 2)
+            operator.type(keys)
+            operator.sees("kept as")
+        assert operator.ends() == 0 and operator.terminal_is_as_it_was
+        assert "3 episodes (2 successes, 1 failures; 1 discarded)" in operator.shown
+    reader = DatasetReader(out)
+    assert [(e.seed, e.success) for e in reader.episodes] == [(0, True), (2, False), (3, True)]
+    assert reader.instructions == ("touch the cup",)
+    ends = [episode.stop - 1 for episode in reader.episodes]
+    assert np.flatnonzero(reader.done).tolist() == ends
+    assert np.flatnonzero(reader.success).tolist() == [ends[0], ends[2]]
+    first = reader.episodes[0]
+    assert reader.marker.sum() == 1 and reader.marker[first.start : first.stop].any()
+    assert not reader.intervention.any()
+    assert reader.action[first.start : first.stop, 0].max() == pytest.approx(0.1 * 4.0 * 0.15, rel=1e-4)
+    assert not (out / "staging").exists()
+    assert json.loads((out / "meta/collection.json").read_text())["tasks"]["reach"]["discarded"] == 1
+
+
+def test_a_session_that_was_stopped_interrupted_and_killed_goes_on_and_counts_nothing_twice(tmp_path):
+    out = tmp_path / "d"
+    with operator_at(*session(out)) as operator:
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        operator.sees("kept as a success")
+        operator.sees(RUNS)
+        operator.type(ESC)
+        operator.sees("1 of reach; the same command with --resume goes on")
+        assert operator.ends() == 0 and operator.terminal_is_as_it_was
+    with operator_at(*session(out)) as operator:
+        operator.sees("holds an unfinished collection; add --resume")
+        assert operator.ends() == 2
+    with operator_at(*session(out, "--resume")) as operator:
+        operator.sees("seed 1")
+        operator.sees(RUNS)
+        operator.type("\x03")
+        operator.sees("interrupted")
+        assert operator.ends() == 130 and operator.terminal_is_as_it_was
+    with operator_at(*session(out, "--resume")) as operator:
+        operator.sees("an episode that was cut short is not kept")
+        operator.sees("seed 1")
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        operator.sees("kept as a success")
+        operator.sees(RUNS)
+        operator.signal(signal.SIGKILL)
+        operator.ends()
+    assert spools(out) == ["reach-000000.arrow", "reach-000001.arrow"]
+    assert all(Spool(path).success for path in (out / "staging/episodes").glob("*.arrow"))
+    with operator_at(*session(out, "--resume")) as operator:
+        operator.sees("reach 3/3, seed 2")
+        operator.sees(RUNS)
+        operator.signal(signal.SIGTERM)
+        assert operator.ends() == 128 + signal.SIGTERM and operator.terminal_is_as_it_was
+    assert main([str(argument) for argument in session(out, "--finish")]) == 0
+    assert [e.seed for e in DatasetReader(out).episodes] == [0, 1]
+
+
+def test_an_episode_that_is_over_without_success_is_asked_about(tmp_path):
+    with operator_at(*session(tmp_path / "d", "--length-s", "0.4", episodes=1)) as operator:
+        operator.sees("Was it one?")
+        operator.type("f")
+        operator.sees("kept as a failure: 4 rows")
+        assert operator.ends() == 0
+
+
+def test_the_operator_has_time_to_lay_out_the_scene_and_may_cut_it_short(tmp_path):
+    arguments = session(tmp_path / "d", episodes=1)
+    with operator_at(*arguments, "--reset-s", "600") as operator:
+        operator.sees("lay out the scene: 600 s, or Enter")
+        operator.type(ENTER)
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        assert operator.ends() == 0
+
+
+def test_a_full_disk_ends_the_session_and_keeps_what_was_finished(tmp_path):
+    out = tmp_path / "d"
+    robot = ("--robot", "tests.toy_world", "--option", "size=128")
+    with operator_at(*session(out, robot=robot), most_bytes_a_file=30_000) as operator:
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        operator.sees("kept as a success")
+        operator.sees("cannot be written")
+        assert operator.ends() == 2 and operator.terminal_is_as_it_was
+        assert "Traceback" not in operator.shown
+    assert spools(out) == ["reach-000000.arrow"]
+
+
+def test_an_episode_that_the_disk_may_not_hold_is_not_begun(tmp_path):
+    with operator_at(*session(tmp_path / "d", "--length-s", "1e12")) as operator:
+        operator.sees("error: the disk has")
+        operator.sees("--resume")
+        assert operator.ends() == 2
+    spec = toy_world.make().spec
+    room = Room(spec)
+    room.require(MARGIN_BYTES + 2e6, 60.0)
+    room.measured(size=500_000, rows=100)  # 50 kB/s
+    with pytest.raises(RoomError, match=r"70 MB \(as measured"):
+        room.require(MARGIN_BYTES + 5.9e6, 60.0)
+    room.require(MARGIN_BYTES + 6e6, 60.0)
+
+
+def test_a_robot_at_an_address_is_driven_too_and_its_death_ends_the_session_in_order(tmp_path):
+    with host(tmp_path, "--realtime") as live:
+        robot = ("--robot", live.address)
+        with operator_at(*session(tmp_path / "d", task="sweep", robot=robot)) as operator:
+            operator.sees(RUNS)
+            operator.type("1xxxx")
+            operator.sees(RUNS)
+            operator.type(RIGHT)
+            operator.sees("kept as a success")
+            operator.sees("go:")
+            operator.sees(RUNS)
+            live.popen.kill()
+            operator.sees("error: ")
+            assert operator.ends() == 2 and operator.terminal_is_as_it_was
+            assert "Traceback" not in operator.shown
+    assert main([str(a) for a in session(tmp_path / "d", "--finish", task="sweep", robot=robot)]) == 0
+    reader = DatasetReader(tmp_path / "d")
+    assert len(reader.episodes) == 1 and reader.spec.realtime
+    assert reader.action[:, 0].max() > 0.01 and not reader.perturbed.any()
+
+
+def test_a_gamepad_drives_and_judges(tmp_path):
+    os.mkfifo(tmp_path / "js0")
+    pad = os.open(tmp_path / "js0", os.O_RDWR)
+    arguments = session(tmp_path / "d", episodes=1)
+    with operator_at(*arguments, "--teleop", "gamepad", "--gamepad", tmp_path / "js0") as operator:
+        operator.sees("left stick" if "left stick" in operator.shown else "sticks and hat")
+        operator.sees(RUNS)
+        os.write(pad, EVENT.pack(0, FULL, AXIS, 0))
+        operator.sees(RUNS)
+        os.write(pad, EVENT.pack(0, 1, BUTTON, 0))
+        operator.sees("kept as a success")
+        assert operator.ends() == 0
+    os.close(pad)
+    assert DatasetReader(tmp_path / "d").action[-1, 0] > 0.02
+
+
+def test_what_the_cameras_see_is_shown_in_a_browser(tmp_path):
+    with operator_at(*session(tmp_path / "d", "--show", "0")) as operator:
+        operator.sees("the cameras are at ")
+        operator.sees(RUNS)
+        url = operator.shown.partition("the cameras are at ")[2].split()[0]
+        page = urllib.request.urlopen(url, timeout=30).read().decode()
+        assert "toy" in page and '<img src="/front"' in page
+        with urllib.request.urlopen(f"{url}front", timeout=30) as stream:
+            assert stream.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+            stream.readline()
+            stream.readline()
+            length = int(stream.readline().split(b":")[1])
+            stream.readline()
+            assert stream.read(length).startswith(b"\xff\xd8")
+        operator.type("q")
+        assert operator.ends() == 0
+
+
+def test_without_a_terminal_it_says_so(tmp_path):
+    command = [sys.executable, "-m", "embodied", *map(str, session(tmp_path / "d"))]
+    ran = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert ran.returncode == 2
+    assert "error: the operator's keys need a terminal, and this process has none" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        (["--teleop", "leader"], "--teleop leader needs --leader MODULE"),
+        (["--leader", "embodied.robots.so101"], "--leader goes with --teleop leader"),
+        (["--gamepad", "/dev/input/js3"], "--gamepad goes with --teleop gamepad"),
+        (["--driver", "policies.hold"], "--driver goes with an expert"),
+        (["--token", "FILE"], "--token goes with a robot at an address"),
+        (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),
+        (["--finish"], "holds no unfinished collection"),
+        (["--instruction", " "], "the instruction is empty"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_leave_nothing(tmp_path, capsys, extra, complaint):
+    assert main([str(argument) for argument in session(tmp_path / "d", *extra)]) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and "Traceback" not in said
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_goes_with_an_operator_is_refused_with_an_expert(tmp_path, capsys):
+    arguments = ["collect", *TOY, "--episodes", "1", "--out", str(tmp_path / "d"), "--instruction", "go"]
+    assert main(arguments) == 2
+    assert "--instruction goes with --teleop" in capsys.readouterr().err
+
+
+# -- without a terminal
+
+
+class Expert(toy_world.ToyExpert):
+    """The toy's expert as an operator."""
+
+    legend: Sequence[str] = ()
+    reaching = False
+
+    def __init__(self, robot, late: int = 0) -> None:
+        super().__init__(robot)
+        self.late = late
+
+    @property
+    def ready(self) -> bool:
+        self.late -= 1
+        return self.late < 0
+
+    def commands(self) -> Sequence[Command]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+def driven(tmp_path: Path, seed: int, late: int = 0) -> tuple[Command | None, DrivenEpisode, Spool]:
+    robot, typed = toy_world.make(), Typed()
+    episode = DrivenEpisode(robot, Expert(robot.body, late), Console(typed), show=lambda _: None)  # type: ignore[arg-type]
+    typed.status = lambda line: None  # type: ignore[attr-defined]
+    with RolloutRecorder(tmp_path / "1.arrow", robot.spec, task="reach", seed=seed) as recorder:
+        end = episode.run(robot.reset(seed, "reach"), recorder, most_rows=25, title="")
+        recorder.ended(end is Command.SUCCESS)
+    return end, episode, Spool(tmp_path / "1.arrow")
+
+
+def test_a_robot_that_sees_success_ends_the_episode_as_one(tmp_path):
+    end, episode, spool = driven(tmp_path, seed=3)
+    assert end is Command.SUCCESS and spool.success and spool.rows == episode.rows < 25
+
+
+def test_an_episode_that_is_too_long_ends_undecided(tmp_path):
+    end, episode, _ = driven(tmp_path, seed=7)  # the toy sees no success on it
+    assert end is None and episode.rows == 25
+
+
+def test_nothing_is_recorded_before_the_robot_is_where_the_operator_is(tmp_path):
+    _, _, spool = driven(tmp_path, seed=3, late=4)
+    states = spool.episode({}).state
+    assert states[0] == pytest.approx([0.4, 0.4])
+
+
+def test_a_joining_that_was_killed_while_it_cleared_up_is_done_when_it_is_asked_for_again(tmp_path, capsys):
+    spec = toy_world.make().spec
+    out = tmp_path / "d"
+    collection = OperatedCollection(out, fixed_by(spec, "tests.toy_world", {"size": 16}, "keyboard", 0))
+    slot = collection.next("reach")
+    robot = toy_world.make()
+    with RolloutRecorder(slot.path, spec, task="reach", seed=slot.seed) as recorder:
+        DrivenEpisode(robot, Expert(robot.body), Console(quiet()), show=lambda _: None).run(  # type: ignore[arg-type]
+            robot.reset(0, "reach"), recorder, most_rows=5, title=""
+        )
+        recorder.ended(True)
+    collection.assemble({})
+    (out / "staging/episodes").mkdir(parents=True)  # as a kill in the middle of clearing up leaves it
+    assert main([str(argument) for argument in session(out, "--finish")]) == 0
+    assert "1 episodes (1 successes" in capsys.readouterr().out
+    assert not (out / "staging").exists() and len(DatasetReader(out).episodes) == 1
+    with pytest.raises(DatasetError, match="already holds a dataset"):
+        OperatedCollection(out, {}, resume=True)
+
+
+def quiet() -> Typed:
+    typed = Typed()
+    typed.status = lambda line: None  # type: ignore[attr-defined]
+    return typed
