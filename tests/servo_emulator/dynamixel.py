@@ -240,7 +240,7 @@ class DynamixelX(Servo):
                 self.goal_count = None
         self.memory.set(register.name, value)
         if register.address < self.memory.table.eeprom_end:
-            self.memory.save()
+            self.memory.save(register)
         if register.name == "goal_position":
             self.accept_goal(value, value, *self._limits())
 

@@ -195,7 +195,7 @@ class Sts3215(Servo):
     def _wrote(self, register: Register, value: int) -> None:
         if register.address < TABLE.eeprom_end and self.memory.get("lock") == 0:
             # "Writing 1 prevents values written to the EPROM address from being saved after power loss."
-            self.memory.save()
+            self.memory.save(register)
         if register.name == "torque_enable":
             self._status &= ~OVERLOAD
             self.overloaded_s = 0.0
@@ -207,7 +207,7 @@ class Sts3215(Servo):
     def _home_here(self) -> None:
         actual = round(self.raw_zero + self.q_rad * COUNTS_A_RAD) % COUNTS_A_TURN
         self.memory.set("homing_offset", (actual - 2048 + 2047) % COUNTS_A_TURN - 2047)
-        self.memory.save()
+        self.memory.save(TABLE["homing_offset"])
 
     def _publish(self) -> None:
         load, current = self.load, self.load * self.kind.stall_a / CURRENT_UNIT_A

@@ -64,11 +64,10 @@ class Memory:
     def __init__(self, table: Table, **factory: int) -> None:
         self.table = table
         self._bytes = bytearray(table.size)
-        self._saved = bytearray(table.eeprom_end)
         for register in table.by_name.values():
             self.set(register.name, factory.get(register.name, register.default))
         self._ram = bytes(self._bytes[table.eeprom_end :])
-        self.save()
+        self._saved = bytearray(self._bytes[: table.eeprom_end])
 
     def get(self, name: str) -> int:
         """Return a register's signed value."""
@@ -88,9 +87,10 @@ class Memory:
         """Put bytes at an address of the table."""
         self._bytes[address : address + len(data)] = data
 
-    def save(self) -> None:
-        """Make the EEPROM area as it is now outlive the power."""
-        self._saved[:] = self._bytes[: self.table.eeprom_end]
+    def save(self, register: Register) -> None:
+        """Make a register of the EEPROM area, as it is now, outlive the power."""
+        span = slice(register.address, register.address + register.size)
+        self._saved[span] = self._bytes[span]
 
     def power_on(self) -> None:
         """Begin again with the saved EEPROM and the RAM's defaults."""
