@@ -1,4 +1,4 @@
-"""A recorded episode played again: the same in simulation, approached where the robot stands elsewhere, and compared."""
+"""A recorded episode played again: the same in simulation, approached where a robot stands elsewhere, and compared."""
 
 from __future__ import annotations
 
@@ -132,10 +132,8 @@ def test_a_robot_that_stands_elsewhere_comes_slowly_to_where_the_episode_began(d
     body = Elsewhere()
 
     class Watching:
-        seen: list[np.ndarray] = []
-
         def began(self, observation):
-            self.seen.append(observation.state)
+            self.seen = [observation.state]
 
         def stepped(self, action, step):
             self.seen.append(action.values)
