@@ -30,8 +30,12 @@ class Prompt:
     def ask(self, question: str) -> str:
         """Show a question and wait for the line that answers it; raise InputEndedError if there will be none."""
         print(f"{question} ", end="", flush=True)
-        while (line := self.poll(1.0)) is None:
-            pass
+        try:
+            while (line := self.poll(1.0)) is None:
+                pass
+        except BaseException:
+            print()  # what is said next begins a line
+            raise
         if not sys.stdin.isatty():
             print()  # nobody typed the end of the line
         return line

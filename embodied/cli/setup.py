@@ -6,10 +6,11 @@ What is right already stays as it is, so that an interrupted setup is simply beg
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
+from embodied.cli.arguments import positive_int
 from embodied.cli.arms import add_arm, arm_of, joint_of, port_of
 from embodied.cli.prompt import InputEndedError, Prompt
 from embodied.errors import HardwareError
@@ -27,18 +28,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arm, and a single joint."""
     add_arm(parser)
     parser.add_argument("--joint", metavar="NAME", help="set up this joint's servo alone")
+    parser.add_argument(
+        "--baud",
+        type=positive_int,
+        action="append",
+        help="look at this baud rate alone (may be repeated; default: at each there is, which takes some 20 s a servo)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Set up one servo after the other, then look whether all are there."""
     arm = arm_of(args)
     joints = [joint_of(arm, args.joint)] if args.joint else [*reversed(arm.joints)]  # the end of the chain first
+    bauds = args.baud or [*arm.vendor.bauds]
+    if unknown := [baud for baud in bauds if baud not in arm.vendor.bauds]:
+        raise HardwareError(f"no baud rate {unknown[0]}; {arm.vendor.name} has {sorted(arm.vendor.bauds)}")
     port = port_of(args)
     with closing(Bus(arm.vendor, port, arm.ids, baud=arm.baud)) as bus:
         prompt = Prompt()
         for number, joint in enumerate(joints, 1):
             step = f"{number} of {len(joints)}: connect the servo of {joint.name} alone, with power, then press Enter:"
-            _until_right(prompt, step, partial(_set_up, bus, arm, joint))
+            _until_right(prompt, step, partial(_set_up, bus, arm, joint, bauds))
         if not args.joint:
             _until_right(prompt, "Connect all servos, then press Enter:", partial(greet, bus, arm))
             print(f"{arm.name} is set up: {len(arm.joints)} servos answer at {arm.baud} baud")
@@ -64,9 +74,9 @@ def _until_right(prompt: Prompt, question: str, work: Callable[[], object]) -> N
             print(f"not yet: {error}", flush=True)
 
 
-def _set_up(bus: Bus, arm: ArmModel, joint: Joint) -> None:
+def _set_up(bus: Bus, arm: ArmModel, joint: Joint, bauds: Sequence[int]) -> None:
     """Give the only servo on the bus the joint's id and the arm's baud rate; raise ServoError if it is not the only."""
-    baud, servo = _only_servo(bus)
+    baud, servo = _only_servo(bus, bauds)
     name = arm.vendor.model(servo.model)
     if servo.model != joint.model:
         raise ServoError(f"this servo is a {name}; {joint.name} of {arm.name} has a {arm.vendor.model(joint.model)}")
@@ -86,14 +96,15 @@ def _set_up(bus: Bus, arm: ArmModel, joint: Joint) -> None:
     print(f"{joint.name}: this {name} had {was}, and has id {joint.id} at {arm.baud} baud now", flush=True)
 
 
-def _only_servo(bus: Bus) -> tuple[int, Found]:
-    """Return the only servo that answers at any id and baud rate, and its rate; raise ServoError otherwise."""
+def _only_servo(bus: Bus, bauds: Sequence[int]) -> tuple[int, Found]:
+    """Return the only servo that answers at any id and these rates, and its rate; raise ServoError otherwise."""
     found: list[tuple[int, Found]] = []
     corrupt = bus.statistics.corrupt
-    for baud in bus.vendor.bauds:
-        print(f"\rlooking at {baud} baud ... ", end="", flush=True)
+    for baud in bauds:
+        print(f"looking at {baud} baud ...", flush=True)
         found += bus.scan([baud])
-    print()
+        if len(found) > 1:
+            break
     if len(found) == 1:
         return found[0]
     if found:
@@ -101,4 +112,4 @@ def _only_servo(bus: Bus) -> tuple[int, Found]:
         raise ServoError(f"{len(found)} servos answer: {listed}; leave one alone on the bus")
     if bus.statistics.corrupt > corrupt:
         raise ServoError("answers collide: several servos have one id; leave one alone on the bus")
-    raise ServoError("no servo answers at any id and baud rate: look at its power supply and its cable")
+    raise ServoError("no servo answers at any id: look at its power supply and its cable")

@@ -18,7 +18,7 @@ class Settings:
         self._bus = bus
         names = tuple(REGISTERS.values())
         self.before = {servo: {name: bus.get(servo, name) for name in names} for servo in bus.ids}
-        self._touched: list[int] = []
+        self._touched: set[int] = set()
 
     @property
     def touched(self) -> bool:
@@ -28,18 +28,18 @@ class Settings:
     def write(self, fitted: Mapping[int, Fitted]) -> None:
         """Write a calibration, by id, each register read back; raise ServoError for one that does not hold it."""
         for servo, its in fitted.items():
-            self._touched.append(servo)
+            self._touched.add(servo)
             for name, register in REGISTERS.items():
                 self._bus.set(servo, register, getattr(its, name))
 
     def restore(self) -> list[int]:
         """Put back what was written over; return the servos with which that failed."""
         lost = []
-        for servo in self._touched:
+        for servo in sorted(self._touched):
             try:
                 for register, value in self.before[servo].items():
                     self._bus.set(servo, register, value)
             except HardwareError:
                 lost.append(servo)
-        self._touched = lost
+        self._touched = set(lost)
         return lost
