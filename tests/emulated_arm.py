@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from embodied.hardware.arm import ArmModel
-from embodied.hardware.bus import Bus
-from embodied.hardware.calibration import Calibration, JointCalibration
 from embodied.realtime import RealTimeRobot
 from embodied.robots import koch, so101
 from embodied.types import PoseAction
@@ -23,26 +21,13 @@ VENDORS = {"so101": "feetech", "koch": "dynamixel"}
 RAD = 2 * np.pi / 4096
 
 
-def calibrate(arm: ArmModel, port: str, path: Path) -> Path:
-    """Write the calibration that the servos on a port were given."""
-    bus, joints = Bus(arm.vendor, port, arm.ids, baud=arm.baud), {}
-    for joint in arm.joints:
-        found = bus.ping(joint.id)
-        assert found is not None
-        homing, low, high = (bus.get(joint.id, name) for name in ("homing_offset", "min_position", "max_position"))
-        joints[joint.name] = JointCalibration(joint.id, found.model, found.firmware, homing, low, high)
-    bus.close()
-    Calibration(arm.name, "2026-11-25T20:00:00+00:00", joints).save(path)
-    return path
-
-
 @contextmanager
 def opened(name: str, emulated: Emulator, folder: Path, **options: Any) -> Iterator[RealTimeRobot]:
     """Open the robot of a module on an emulated arm, without cameras and stage unless told otherwise."""
     module = ROBOTS[name]
     path = folder / f"{name}.json"
     if not path.exists():
-        calibrate(module.ARM, emulated.port, path)
+        emulated.calibration(path)
     options = {"port": emulated.port, "calibration": str(path), "stage": "none"} | options
     if name == "so101":
         options = {"cameras": {}} | options

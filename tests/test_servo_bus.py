@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embodied.errors import UnknownNameError
-from embodied.hardware.bus import LOST_AFTER, Bus, BusLostError, BusSilentError, Reading, ServoError
+from embodied.hardware.bus import LOST_AFTER, LOST_S, Bus, BusLostError, BusSilentError, Reading, ServoError
 from embodied.hardware.dynamixel import DYNAMIXEL
 from embodied.hardware.feetech import FEETECH
 from embodied.hardware.port import PortError, PortLostError
@@ -23,7 +23,7 @@ VENDORS = {vendor.name: vendor for vendor in (FEETECH, DYNAMIXEL)}
 
 @pytest.fixture(scope="module", params=VENDORS)
 def emulated(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    with Emulator(vendor=request.param, seed=3) as emulated:
+    with Emulator(vendor=request.param, seed=3, no_cameras=True) as emulated:
         emulated.vendor = VENDORS[request.param]
         yield emulated
 
@@ -148,11 +148,12 @@ def test_a_servo_that_falls_silent_is_named_once_it_is_certain(emulated: Emulato
     assert read_on(bus, 5)
     emulated.ask({"fault": {"kind": "dead", "id": 4}})
     errors: list[BusSilentError] = []
+    began_s = time.monotonic()
     while not errors or not isinstance(errors[-1], BusLostError):
         with pytest.raises(BusSilentError) as raised:
             bus.read()
         errors.append(raised.value)
-    assert len(errors) == LOST_AFTER
+    assert len(errors) >= LOST_AFTER and time.monotonic() - began_s >= LOST_S
     assert "servo 4 on" in str(errors[-1]) and "cable" in str(errors[-1])
     emulated.ask({"clear": True})
     emulated.ask({"attach": "all"})
@@ -185,7 +186,7 @@ def test_a_baud_rate_that_the_servos_do_not_have_finds_nobody_and_a_scan_tells_w
 
 
 def test_an_unplugged_port_is_gone_at_once_and_can_be_opened_again_later() -> None:
-    with Emulator(seed=3) as emulated:
+    with Emulator(seed=3, no_cameras=True) as emulated:
         bus = Bus(FEETECH, emulated.port, IDS)
         assert read_on(bus, 5)
         emulated.ask({"fault": {"kind": "unplugged", "for_s": 0.5}})
@@ -207,7 +208,7 @@ def test_an_unplugged_port_is_gone_at_once_and_can_be_opened_again_later() -> No
 
 
 def test_two_servos_with_one_id_are_told_from_one(tmp_path) -> None:
-    with Emulator(state="fresh", seed=3) as emulated:
+    with Emulator(state="fresh", seed=3, no_cameras=True) as emulated:
         bus = Bus(FEETECH, emulated.port)
         with pytest.raises(ServoError, match=r"two servos .* id 1: .*embodied setup"):
             bus.ping(1)

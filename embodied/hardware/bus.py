@@ -22,7 +22,8 @@ IDS = range(253)
 READ_WITHIN_S = 0.012  # what the retries of one reading may take: a tick of 20 ms has other work
 UNHURRIED_MS = 25.0  # an answer outside the loop may come late: the machine may be busy
 SCAN_MS = 8.0
-LOST_AFTER = 5  # readings in a row
+LOST_AFTER = 5  # readings in a row,
+LOST_S = 0.3  # and so long: a machine that is busy may hold back an answer for several ticks
 BY_HAND = 4.0  # times the speed of its motor, at which a person may swing a joint
 LEAST_JUMP = 40  # counts
 FIELDS = ["position", "velocity", "load", "voltage", "temperature"]
@@ -82,7 +83,8 @@ class Bus:
         signed = ("present_position", "present_velocity", "present_load")
         self._decode = [vendor.register(name).decode for name in signed]
         self._last: tuple[int, Counts] | None = None
-        self._silent = 0
+        self._silent = 0  # readings in a row that did not come about
+        self._silent_since_ns = 0
         self._alarms: dict[int, frozenset[str]] = {}
         self.know([next(iter(vendor.models))] * len(self.ids))
 
@@ -147,7 +149,7 @@ class Bus:
                 if not missing:
                     break
                 if time.monotonic_ns() - asked_ns > READ_WITHIN_S * 1e9:
-                    self._give_up(missing)
+                    self._give_up(missing, asked_ns)
                 self.statistics.retries += 1
         self._silent = 0
         return self._reading(asked_ns, found)
@@ -263,16 +265,19 @@ class Bus:
                 del found[servo]
                 self.statistics.implausible += 1
 
-    def _give_up(self, missing: tuple[int, ...]) -> None:
+    def _give_up(self, missing: tuple[int, ...], asked_ns: int) -> None:
         self.statistics.lost += 1
         self._silent += 1
+        if self._silent == 1:
+            self._silent_since_ns = asked_ns
+        silent_s = (time.monotonic_ns() - self._silent_since_ns) * 1e-9
         every = missing == self.ids
         who = f"servo{'s' * (len(missing) > 1)} {', '.join(map(str, missing))} on {self.name}"
         who = f"no servo on {self.name} answered" if every else f"{who} did not answer"
-        if self._silent < LOST_AFTER:
+        if self._silent < LOST_AFTER or silent_s < LOST_S:
             raise BusSilentError(who)
         where = "the arm's power supply and cables" if every else "its cable, and at that of the servo before it"
-        raise BusLostError(f"{who} in {self._silent} readings in a row: look at {where}")
+        raise BusLostError(f"{who} for {silent_s:.1f} s, {self._silent} times asked: look at {where}")
 
     def _reading(self, asked_ns: int, found: Answers) -> Reading:
         raw = b"".join([found[servo].data for servo in self.ids])

@@ -84,7 +84,16 @@ def hold(bus: Bus) -> Reading:
         on = bus.get(servo, "torque_enable") == 1
         if not on or abs(bus.get(servo, "goal_position") - count) > HELD_NEAR:
             bus.set(servo, "goal_position", count)
-        bus.set(servo, "torque_enable", 1, again="overload" in alarms)
+        try:
+            bus.set(servo, "torque_enable", 1, again="overload" in alarms)
+        except ServoError as error:
+            if not alarms:
+                raise
+            names = " and ".join(sorted(alarms))
+            raise ServoError(
+                f"servo {servo} on {bus.name} keeps its motor off since its {names} alarm: mend what caused it, hold "
+                f"the arm, and switch its power off and on"
+            ) from error
     return reading
 
 

@@ -80,7 +80,7 @@ def main() -> None:
     print(f"load of this machine: {', '.join(f'{load:.1f}' for load in os.getloadavg())}; {os.cpu_count()} cores")
     print(f"{'':24}", *(f"{head:>9}" for head in heads))
     for vendor in (FEETECH, DYNAMIXEL):
-        with Emulator(vendor=vendor.name, seed=3) as emulated:
+        with Emulator(vendor=vendor.name, seed=3, no_cameras=True) as emulated:
             for _ in range(options.rounds):
                 for spin in (False, True):
                     measure(vendor, emulated.port, options.cycles, spin=spin)
