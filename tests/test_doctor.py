@@ -2,8 +2,11 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 
+from embodied.cameras.look import colour_name
 from embodied.cli import main
 from embodied.cli.doctor import EXTRAS, Finding, examine, render_error
 
@@ -18,7 +21,7 @@ def test_the_exit_status_agrees_with_the_findings(capsys):
 
 def test_everything_that_fails_has_a_command_that_mends_it():
     findings = list(examine())
-    assert {"python", "cores", "memory", "disk", "gpu"} <= {f.name for f in findings}
+    assert {"python", "cores", "memory", "disk", "gpu", "serial ports", "cameras"} <= {f.name for f in findings}
     assert all(f.mend for f in findings if not f.ok)
 
 
@@ -41,3 +44,49 @@ def test_a_missing_thing_is_shown_with_its_command(monkeypatch, capsys, needed, 
     shown = capsys.readouterr().out
     assert f"{mark:8} arm: no arm" in shown
     assert "mend: install arm" in shown
+
+
+@pytest.fixture
+def red_file(tmp_path):
+    path = str(tmp_path / "red.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
+    for _ in range(60):
+        writer.write(np.full((240, 320, 3), (20, 20, 220), np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_camera_is_looked_through(red_file, capsys):
+    assert main(["doctor", "--camera", json.dumps({"source": red_file, "loop": True, "stale_s": 1.0})]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"camera {red_file}: 320x240, ")
+    assert "red in the middle" in shown
+
+
+def test_red_and_blue_swapped_are_seen(red_file, capsys):
+    settings = {"source": red_file, "loop": True, "stale_s": 1.0, "colour": "bgr"}
+    assert main(["doctor", "--camera", json.dumps(settings)]) == 0
+    assert "blue in the middle" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("no.mp4", "no file no.mp4"),
+        ("97", "no device /dev/video97"),
+        ("{", "is no JSON"),
+        ('{"source": 0, "size": 3}', "no camera setting 'size'"),
+    ],
+)
+def test_a_camera_that_gives_nothing_is_one_line(source, says, capsys):
+    assert main(["doctor", "--camera", source]) == 2
+    shown = capsys.readouterr().err.strip()
+    assert says in shown
+    assert "\n" not in shown
+
+
+def test_colours_have_names():
+    named = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), "yellow": (200, 200, 30)}
+    named |= {"grey": (120, 120, 120), "white": (250, 250, 250), "black": (10, 5, 5)}
+    for name, rgb in named.items():
+        assert colour_name(np.full((64, 64, 3), rgb, np.uint8)) == name

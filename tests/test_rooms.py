@@ -46,7 +46,7 @@ ROOMS = {
     "embodied.cli": room(
         "embodied embodied.bridge embodied.recording embodied.hardware embodied.teleop embodied.cli",
         BRIDGE | {"tqdm"},
-        lazy="embodied.bridge.authority embodied.cameras",
+        lazy="embodied.bridge.authority embodied.cameras serial",
     ),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(

@@ -74,6 +74,12 @@ class CameraReader:
         times_ns = list(self._taken_ns)
         return 1e9 / max(1.0, float(np.median(np.diff(times_ns)))) if len(times_ns) > RATE_INTERVALS else None
 
+    @property
+    def picture_px(self) -> tuple[int, int]:
+        """Return the width and height of the source's own pictures."""
+        height, width = self._fit[0][:2] if self._fit else (0, 0)
+        return width, height
+
     def latest(self) -> Shot:
         """Return the newest frame if it is fresh, else why there is none; never waits."""
         shot = self._shot

@@ -10,13 +10,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import Any
 
+from embodied.cli.doctor_hardware import examine_hardware
+from embodied.cli.finding import Finding
+from embodied.errors import HardwareError
 from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied doctor            # exit status 0: a simulation can be run here; 1: something it needs is missing
   embodied doctor --json
+  embodied doctor --camera 0 --camera /dev/v4l/by-id/...    # hold something red before it: it must say red
 """
 
 BACKENDS = ("egl", "osmesa")
@@ -30,10 +35,14 @@ EXTRAS = {
     "core": ("the contract and the bridge", ("numpy", "grpcio", "protobuf")),
     "sim": ("simulated robots", ("mujoco", "gymnasium", "mink", "daqp")),
     "policy": ("the token policy", ("torch", "transformers", "tokenizers", "safetensors")),
+    "hardware": (
+        "real arms and cameras",
+        ("pyserial", "feetech-servo-sdk", "dynamixel-sdk", "opencv-python-headless"),
+    ),
     "record": ("datasets and videos", ("pyarrow", "av", "opencv-python-headless", "tqdm", "matplotlib")),
     "dev": ("tests", ("pytest", "hypothesis", "ruff", "mypy", "grpcio-tools")),
 }
-OPTIONAL = {"dev"}
+OPTIONAL = {"dev", "hardware"}
 
 # Rendered in a process of its own, since a GL library that fails may take its process along.
 _RENDER = """
@@ -47,24 +56,22 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 """
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: what was found, and the command that mends it where it is not as it should be."""
-
-    name: str
-    found: str
-    ok: bool
-    needed: bool = True  # for a simulation run with a policy
-    mend: str = ""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument(
+        "--camera",
+        action="append",
+        metavar="SOURCE",
+        help="only look through this camera for a second: a device's number or path, a file or a URL; or its settings "
+        'as JSON, as in \'{"source": 0, "width": 1280}\'',
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print every finding; return 0 if nothing needed is missing, 1 otherwise."""
+    if args.camera:
+        return _look_through(args.camera)
     findings = [*examine()]
     ready = all(f.ok for f in findings if f.needed)
     if args.json:
@@ -89,6 +96,7 @@ def examine() -> Iterable[Finding]:
     yield Finding("memory", _memory(), True, needed=False)
     yield _disk()
     yield Finding("gpu", _gpu(), True, needed=False)
+    yield from examine_hardware()
 
 
 def render_error(backend: str) -> str | None:
@@ -110,6 +118,30 @@ def render_error(backend: str) -> str | None:
     return None
 
 
+def _look_through(sources: Iterable[str]) -> int:
+    """Print what each camera gives; raise CameraError for the first that gives nothing."""
+    try:
+        from embodied.cameras.look import look
+        from embodied.cameras.settings import CameraSettings
+    except ModuleNotFoundError as error:
+        raise HardwareError(f"cameras need {error.name!r}: {_install('embodied-runtime[hardware]')}") from error
+    for source in sources:
+        settings = CameraSettings.of(_read_source(source))
+        print(f"camera {settings.label}: {look(settings)}", flush=True)
+    return 0
+
+
+def _read_source(text: str) -> Any:  # noqa: ANN401  CameraSettings.of judges it
+    try:
+        return json.loads(text) if text.startswith("{") else text
+    except ValueError as error:
+        raise HardwareError(f"--camera {text} is no JSON: {error}") from error
+
+
+def _install(wanted: str) -> str:
+    return f"{sys.executable} -m pip install -c constraints.txt '{wanted}'"
+
+
 def _packages(extra: str) -> Finding:
     what, packages = EXTRAS[extra]
     versions = installed(packages)
@@ -117,7 +149,7 @@ def _packages(extra: str) -> Finding:
     present = ", ".join(f"{package} {version}" for package, version in versions.items())
     found = "; ".join(filter(None, [present, f"missing {', '.join(missing)}" if missing else ""]))
     wanted = "embodied-runtime" if extra == "core" else f"embodied-runtime[{extra}]"
-    mend = f"{sys.executable} -m pip install -c constraints.txt '{wanted}'"
+    mend = _install(wanted)
     return Finding(f"{extra}: {what}", found, not missing, extra not in OPTIONAL, mend)
 
 
