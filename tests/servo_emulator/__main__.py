@@ -54,10 +54,15 @@ def main() -> None:
         told = {"state": options.state, "port": options.port_link, "control": options.control, "cameras": cameras}
         print(NEXT.format(robot=ROBOTS[options.vendor], **told), flush=True)
     if arguments.until_eof:
-        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+        threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
     stop.wait()
     control.stop()
     arm.stop()
+
+
+def _stop_at_eof(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from envs.scene import JOINTS, Scene
 from tests.servo_emulator.dynamixel import XL330, XL430, DynamixelX
-from tests.servo_emulator.feetech import FeetechDialect, Sts3215
+from tests.servo_emulator.feetech import Sts3215
 from tests.servo_emulator.packets import Dialect
 from tests.servo_emulator.protocol2 import Protocol2
+from tests.servo_emulator.scs import ScsProtocol
 from tests.servo_emulator.servo import COUNTS_A_RAD, COUNTS_A_TURN, Journal, Servo
 
 STATES = ("calibrated", "assembled", "fresh")
@@ -71,7 +72,7 @@ def _dynamixel(build: Build, state: str, journal: Journal) -> Servo:
 
 
 _VENDORS: dict[str, tuple[Callable[[Build, str, Journal], Servo], Callable[[], Dialect]]] = {
-    "feetech": (_feetech, FeetechDialect),
+    "feetech": (_feetech, ScsProtocol),
     "dynamixel": (_dynamixel, Protocol2),
 }
 VENDORS = tuple(_VENDORS)

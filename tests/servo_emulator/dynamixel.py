@@ -193,6 +193,11 @@ class DynamixelX(Servo):
         self.memory.set("registered_instruction", 0)
         return self.write(*pending)
 
+    def reboot(self) -> int:
+        """Begin again as after power-on, errors forgotten."""
+        self.power_on()
+        return 0
+
     def protect(self, dt_s: float) -> None:
         """Stop when the bus has been silent for too long; shut down on what shutdown(63) lists, until a reboot."""
         if self.torque and self._watchdog_s > 0 and time.monotonic() - self.heard > self._watchdog_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,23 +39,24 @@ class Faults:
     random: random.Random
     active: tuple[Fault, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
+    changing: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, fault: Fault) -> None:
         """Begin a fault; one of the same kind, servo and camera gives way to it."""
         key = (fault.kind, fault.id, fault.camera)
-        self.active = (*(f for f in self.active if (f.kind, f.id, f.camera) != key), fault)
+        with self.changing:
+            self.active = (*(f for f in self.active if (f.kind, f.id, f.camera) != key), fault)
 
     def clear(self) -> None:
         """End them all."""
-        self.active = ()
+        with self.changing:
+            self.active = ()
 
-    def expire(self) -> bool:
-        """Drop those whose time is up; return whether there were any."""
-        left = tuple(fault for fault in self.active if not fault.over)
-        changed = len(left) != len(self.active)
-        if changed:
-            self.active = left
-        return changed
+    def expire(self) -> None:
+        """Drop those whose time is up."""
+        if any(fault.over for fault in self.active):
+            with self.changing:
+                self.active = tuple(fault for fault in self.active if not fault.over)
 
     def of(self, kind: str, *, id_: int | None = None, camera: str | None = None) -> Fault | None:
         """Return the fault of a kind that concerns the servo or camera, if there is one."""

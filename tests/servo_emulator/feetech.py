@@ -1,17 +1,15 @@
-"""The Feetech STS3215 and its protocol, read from the vendor's memory table and not from the SDK.
+"""The Feetech STS3215 servo, read from the vendor's memory table and not from the SDK.
 
 Table: addresses, defaults, ranges and units of Feetech's "STS3215 memory table", as copied in SO-Encoder100's list of
 registers and in wiki.aifitlab.com/feetech-servo-motor-docs/feetech-sts-servo-memory-table-analysis; addresses checked
-against huggingface/lerobot src/lerobot/motors/feetech/tables.py. Packets: Feetech's SCS communication protocol manual.
+against huggingface/lerobot src/lerobot/motors/feetech/tables.py.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
 
-from tests.servo_emulator.packets import Reply, Request
 from tests.servo_emulator.registers import Memory, Register, Table
 from tests.servo_emulator.servo import COUNTS_A_RAD, COUNTS_A_TURN, Journal, Kind, Servo
 
@@ -20,8 +18,6 @@ from tests.servo_emulator.servo import COUNTS_A_RAD, COUNTS_A_TURN, Journal, Kin
 STS3215 = Kind("STS3215", 777, 3.35, 4.7, 120.0, 12.0, 2.7)
 
 BAUDS = (1_000_000, 500_000, 250_000, 128_000, 115_200, 76_800, 57_600, 38_400)
-BROADCAST = 0xFE
-PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 1, 2, 3, 4, 5, 0x82, 0x83
 VOLTAGE, TEMPERATURE, OVERLOAD = 1, 4, 32  # bits of the status, the unloading and the LED conditions
 CURRENT_UNIT_A = 0.0065
 ACCELERATION_UNIT = 100.0  # counts/s²
@@ -223,84 +219,6 @@ class Sts3215(Servo):
             _signed(current, 15),
         )
         self.memory.write(TABLE["present_position"].address, sensed)
-
-
-class FeetechDialect:
-    """Packets FF FF ID LENGTH INSTRUCTION ... CHECKSUM, the checksum the inverted sum from ID on."""
-
-    broadcast = BROADCAST
-
-    def split(self, buffer: bytearray) -> tuple[Request | None, int, bool]:
-        """Find the first request."""
-        start = buffer.find(b"\xff\xff")
-        if start < 0:
-            return None, max(0, len(buffer) - 1), False
-        while buffer[start + 2 : start + 3] == b"\xff":  # a longer run of FF: the header is its end
-            start += 1
-        if len(buffer) < start + 4:
-            return None, start, False
-        length = buffer[start + 3]
-        end = start + 4 + length
-        if length < 2:
-            return None, start + 2, True
-        if len(buffer) < end:
-            return None, start, False
-        raw = bytes(buffer[start:end])
-        if checksum(raw[2:-1]) != raw[-1]:
-            return None, end, True
-        return Request(raw[2], raw[4], raw[5:-1], raw), end, False
-
-    def answer(self, request: Request, servos: Sequence[Servo]) -> Iterable[list[Reply]]:
-        """Carry out a request."""
-        heard = [servo for servo in servos if isinstance(servo, Sts3215)]
-        if request.instruction == SYNC_READ and len(request.parameters) > 2:
-            return self._sync_read(request.parameters, heard)
-        if request.instruction == SYNC_WRITE:
-            self._sync_write(request.parameters, heard)
-            return []
-        meant = [servo for servo in heard if request.id in (servo.id, BROADCAST)]
-        slot = [reply for servo in meant if (reply := self._one(request, servo)) is not None]
-        return [slot] if slot else []
-
-    def _one(self, request: Request, servo: Sts3215) -> Reply | None:
-        id_, wordy = servo.id, servo.memory.get("status_level") == 1 and request.id != BROADCAST
-        parameters = request.parameters
-        if request.instruction == PING:
-            return self._status(servo, id_, b"")
-        if request.instruction == READ and len(parameters) == 2 and request.id != BROADCAST:
-            return self._status(servo, id_, servo.read(parameters[0], parameters[1]))
-        if request.instruction == WRITE and len(parameters) >= 2:
-            servo.write(parameters[0], parameters[1:])
-        elif request.instruction == REG_WRITE and len(parameters) >= 2:
-            servo.defer(parameters[0], parameters[1:])
-        elif request.instruction == ACTION:
-            servo.act()
-        else:
-            return None
-        return self._status(servo, id_, b"") if wordy else None
-
-    def _sync_read(self, parameters: bytes, heard: list[Sts3215]) -> Iterable[list[Reply]]:
-        address, length, ids = parameters[0], parameters[1], parameters[2:]
-        for id_ in ids:
-            yield [self._status(servo, id_, servo.read(address, length)) for servo in heard if servo.id == id_]
-
-    def _sync_write(self, parameters: bytes, heard: list[Sts3215]) -> None:
-        if len(parameters) < 3:
-            return
-        address, length = parameters[0], parameters[1]
-        for at in range(2, len(parameters) - length, length + 1):
-            for servo in heard:
-                if servo.id == parameters[at]:
-                    servo.write(address, parameters[at + 1 : at + 1 + length])
-
-    def _status(self, servo: Sts3215, id_: int, data: bytes) -> Reply:
-        body = bytes([id_, len(data) + 2, servo.status]) + data
-        return Reply(servo, servo.delay_s, b"\xff\xff" + body + bytes([checksum(body)]))
-
-
-def checksum(body: bytes) -> int:
-    """Return the check byte of a packet's bytes from the id on."""
-    return ~sum(body) & 0xFF
 
 
 def _signed(value: float, sign_bit: int) -> int:

@@ -31,8 +31,6 @@ class Reply:
 class Dialect(Protocol):
     """A vendor's protocol, as its servos read and speak it."""
 
-    broadcast: int
-
     def split(self, buffer: bytearray) -> tuple[Request | None, int, bool]:
         """Return the first request of the buffer, the bytes used up, and whether they held a broken packet.
 

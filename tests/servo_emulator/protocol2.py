@@ -20,8 +20,6 @@ MOST_BYTES = 1024
 class Protocol2:
     """Protocol 2.0 as X servos speak it."""
 
-    broadcast = BROADCAST
-
     def split(self, buffer: bytearray) -> tuple[Request | None, int, bool]:
         """Find the first request."""
         start = buffer.find(HEADER)
@@ -78,7 +76,7 @@ def _one(request: Request, servo: DynamixelX) -> Reply | None:
         WRITE: lambda: servo.write(address, data),
         REG_WRITE: lambda: servo.defer(address, data),
         ACTION: servo.act,
-        REBOOT: lambda: servo.power_on() or 0,
+        REBOOT: servo.reboot,
     }
     error = actions.get(request.instruction, lambda: INSTRUCTION_ERROR)()
     return _status(servo, id_, error, b"") if level == 2 and request.id != BROADCAST else None
