@@ -24,6 +24,7 @@ from embodied.types import Camera, Robot
 # what it has to do it does in several turns.
 SWITCH_S = 0.5e-3
 PRIORITY = 10
+NICENESS = -10
 
 
 def make_arm(
@@ -41,6 +42,7 @@ def make_arm(
     handshake. Raise HardwareError for what cannot be opened; nothing stays open then.
     """
     arm = replace(arm, cameras=_declared(arm, cameras))
+    _prefer_this_process()
     with ExitStack() as opened:
         calibrated = Calibration.load(Path(calibration) if calibration else default_path(arm.name), arm)
         readers = {camera.name: _open_camera(camera, cameras[camera.name]) for camera in arm.cameras}
@@ -73,8 +75,14 @@ def _open_camera(camera: Camera, settings: object) -> FrameSource:
     return CameraReader(camera, CameraSettings.of(cast(Any, settings)))
 
 
-def _prefer_this_thread() -> None:
-    """Have this thread woken before others, in Python and, where that is allowed, by the system."""
+def _prefer_this_process() -> None:
+    """Put the threads made from now on before other programs': any of them may hold what the loop waits for."""
     sys.setswitchinterval(SWITCH_S)
+    with suppress(OSError, AttributeError):  # not permitted, or another system
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+
+
+def _prefer_this_thread() -> None:
+    """Have this thread woken before all others, where that is allowed."""
     with suppress(OSError, AttributeError):  # not permitted, or another system
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
