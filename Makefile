@@ -8,10 +8,11 @@ BENCH := $(wildcard tests/bench/*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo evaluate bench faults proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
+	@echo "make arm     an emulated SO-101 on a serial port of its own, to calibrate, teleoperate, record and run on"
 	@echo "make test    everything that must hold before a change is taken in"
 	@echo "make lint    formatting, style and types only"
 	@echo "make evaluate  200 episodes a task on held-out seeds, then again with sentences that name other objects"
@@ -37,6 +38,10 @@ demo: setup-demo
 	    --remote --workers 2 --out $(OUT) --force
 	@echo "report: $(OUT)/report.json, in words: $(OUT)/summary.md"
 	@echo "videos: $$(ls $(OUT)/videos/*.mp4 | tr '\n' ' ')"
+
+# With ARM='--fresh' it is as from the box: every servo has the id 1.
+arm: setup
+	$(BIN)/python -m tests.servo_emulator $(ARM)
 
 EVALUATE := $(BIN)/embodied rollout --robot envs.so101 --policy policies.token --task all --episodes 200 --seed 2000000 \
     --remote --workers 2 --force
