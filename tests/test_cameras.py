@@ -1,9 +1,12 @@
 """Cameras give their newest frame with its true age, or say why there is none; what they are asked for is checked."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +20,10 @@ from embodied.cameras.reader import CLOSE_S, LOST_S, CameraReader, Shot
 from embodied.cameras.settings import CameraError, CameraSettings
 from embodied.types import Camera
 from tests.mjpeg_server import MotionJpegServer, age_ms, picture, time_ms_in
+from tests.servo_emulator.process import Emulator
+from tests.video_server import VideoServer
 
+ROOT = Path(__file__).parents[1]
 CAMERA = Camera("front", 128, 128, 50.0)
 PERIOD_MS = 1000 / 30
 LOADED_MS = 150  # what two cores under a test suite may add to any delay
@@ -325,6 +331,26 @@ class TestNetworkCameras:
         assert np.median(took_s) < 0.001
 
 
+class TestStreams:
+    def test_the_age_of_a_frame_is_true_and_a_stalled_stream_is_opened_again(self):
+        with VideoServer() as server:
+            camera = reader(server.url, stale_s=1.0)
+            ages_ms, errors_ms = [], []
+            for _ in range(60):
+                time.sleep(0.013)
+                shot = until(camera.latest, "live")
+                ages_ms.append(age_ms(shot.frame))
+                errors_ms.append(ages_ms[-1] - shot.age_s * 1e3)
+            assert np.median(np.abs(errors_ms)) < 2 * PERIOD_MS
+            assert np.median(ages_ms) < 5 * PERIOD_MS + LOADED_MS
+            server.fault = "stall"
+            assert until(camera.latest, "stalled").frame is None
+            until(camera.latest, "lost")
+            server.fault = ""
+            assert age_ms(until(camera.latest, "live").frame) < 1000
+            camera.close()
+
+
 class TestSenderClock:
     def test_what_came_late_is_older_by_what_it_was_late(self):
         clock = SenderClock()
@@ -358,6 +384,53 @@ class TestParts:
             list(PartReader().feed(b"x" * 100_000, 0))
         with pytest.raises(CameraError, match="more than 32 MiB"):
             list(PartReader().feed(b"--b\r\nContent-Length: 99999999999\r\n\r\n", 0))
+
+
+LEFT_OPEN = """
+from embodied.cameras.reader import CameraReader
+from embodied.cameras.settings import CameraSettings
+from embodied.types import Camera
+import sys, time
+reader = CameraReader(Camera("front", 128, 128, 50.0), CameraSettings(sys.argv[1], stale_s=1.0))
+print("open", flush=True)
+while reader.latest().state == "live":
+    time.sleep(0.01)
+print(reader.latest().state)
+"""
+
+
+def test_a_program_that_leaves_a_stalled_camera_open_ends_well():
+    with VideoServer() as server:
+        command = [sys.executable, "-c", LEFT_OPEN, server.url]
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "open\n"
+        server.fault = "stall"
+        shown, errors = child.communicate(timeout=30)
+    assert (child.returncode, shown, errors) == (0, "stalled\n", "")
+
+
+def test_what_goes_wrong_is_one_line(tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    for source in (str(tmp_path / "text.mp4"), "rtsp://127.0.0.1:9/x"):
+        command = [sys.executable, "-m", "embodied", "doctor", "--camera", source]
+        child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert child.returncode == 2
+        assert child.stderr.startswith("error: camera")
+        assert child.stderr.count("\n") == 1, child.stderr
+
+
+def test_the_emulated_arms_cameras_come_and_go():
+    with Emulator(size=128) as arm:
+        camera = reader(arm.cameras["front"], stale_s=0.5)
+        arm.ask({"fault": {"kind": "stalled_camera", "camera": "front"}})
+        until(camera.latest, "stalled")
+        arm.ask({"clear": True})
+        until(camera.latest, "live")
+        arm.ask({"fault": {"kind": "lost_camera", "camera": "front"}})
+        until(camera.latest, "lost")
+        arm.ask({"clear": True})
+        assert until(camera.latest, "live").frame.shape == (128, 128, 3)
+        camera.close()
 
 
 def test_no_thread_is_left_behind(server):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
+
 from embodied.cameras.fitting import Picture
 from embodied.cameras.settings import CameraSettings
+
+# What goes wrong is told in a CameraError; the libraries' own lines would come before it.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 SILENCE_S = 2.0  # a source that gives nothing for this long is let go of and opened again
 OPEN_S = 3.0  # how long opening one may take
