@@ -141,6 +141,8 @@ def _content(
     args: argparse.Namespace, reader: DatasetReader, script: Script, replay: Replay, spec: RobotSpec, folder: Path
 ) -> dict[str, Any]:
     """Gather what replay.json holds; times are in s from the first action on."""
+    # Where time is real an action answers what was seen as the one before it began: a period earlier.
+    first = -1 if reader.spec.realtime else 0
     return {
         "dataset": str(args.dataset),
         "episode": args.episode,
@@ -158,7 +160,7 @@ def _content(
         "recording": RECORDING if (folder / RECORDING).exists() else None,
         "action": _plain(script.action),
         "recorded": {
-            "time_s": [i / reader.spec.control_hz for i in range(len(script.state))],
+            "time_s": [(first + i) / reader.spec.control_hz for i in range(len(script.state))],
             "state": _plain(script.state),
         },
         "measured": {"time_s": _plain(replay.time_s), "state": _plain(replay.state)},

@@ -158,7 +158,7 @@ def bytes_of(dataset: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((dataset / "data").rglob("*.parquet"))]
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_joining_killed_at_random_moments_is_done_again_to_the_same_dataset(
     recorded: Path, tmp_path: Path, table: Table, kills: int
 ) -> None:
