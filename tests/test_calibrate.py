@@ -6,6 +6,7 @@ import pytest
 from embodied.hardware.bus import Bus
 from embodied.hardware.calibration import REGISTERS, Calibration
 from embodied.hardware.opening import hold
+from embodied.robots.koch import ARM as KOCH
 from embodied.robots.so101 import ARM
 from tests.guided import Guided, verb
 from tests.operator_at import operator_at
@@ -73,6 +74,25 @@ def test_a_sweep_by_hand_calibrates_the_arm(arm, tmp_path):
     real = [end for joint in ARM.joints for end in (joint.low_rad, joint.high_rad)]
     assert (np.array(ends) - 2048) * 2 * np.pi / 4096 == pytest.approx(real, abs=0.02)
     assert not any(truth["torque"].values())
+
+
+@pytest.mark.slow
+def test_a_dynamixel_arm_is_calibrated_too(tmp_path):
+    path = tmp_path / "koch.json"
+    with Emulator(seed=4, state="assembled", vendor="dynamixel", no_cameras=True) as arm:
+        with Guided("calibrate", "embodied.robots.koch", "--port", arm.port, "--out", str(path)) as guided:
+            to_the_sweep(guided, arm)
+            arm.ask({"hand": "sweep", "over_s": 0.5})
+            guided.enter()
+            guided.sees("koch is calibrated")
+            assert guided.end() == 0
+        bus = Bus(KOCH.vendor, arm.port, KOCH.ids, baud=KOCH.baud)
+        Calibration.load(path, KOCH).check(bus, KOCH)
+        bus.close()
+        truth = arm.truth()
+        for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll"):
+            said_rad = (truth["present"][name] - 2048) * 2 * np.pi / 4096
+            assert said_rad == pytest.approx(truth["joints"][name], abs=0.01), name
 
 
 def test_ctrl_c_leaves_the_servos_and_the_file_as_they_were(arm, tmp_path):

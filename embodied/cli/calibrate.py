@@ -89,6 +89,7 @@ def _measure(bus: Bus, arm: ArmModel, settings: Settings, prompt: Prompt) -> Map
         table.show(sweep)
         if line == AGAIN:
             sweep.begin()
+            table.say("begun anew")
         elif line is not None:
             if not (misfits := sweep.misfits()):
                 return sweep.fitted()

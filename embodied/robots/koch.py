@@ -19,13 +19,14 @@ from embodied.types import Limits
 XL430_W250, XL330_M288 = 1060, 1200
 # Servos and ids as LeRobot's users have them (its koch_follower). The ranges are nominal, zero in their middle; what a
 # calibration finds narrows them to the arm that stands here.
+SLACK_RAD = 0.35  # between the nominal range and the arm's own
 JOINTS = (
-    Joint("shoulder_pan", 1, XL430_W250, -1.9, 1.9),
-    Joint("shoulder_lift", 2, XL430_W250, -1.8, 1.8),
-    Joint("elbow_flex", 3, XL330_M288, -1.8, 1.8),
-    Joint("wrist_flex", 4, XL330_M288, -1.8, 1.8),
+    Joint("shoulder_pan", 1, XL430_W250, -1.9, 1.9, sweep_slack_rad=SLACK_RAD),
+    Joint("shoulder_lift", 2, XL430_W250, -1.8, 1.8, sweep_slack_rad=SLACK_RAD),
+    Joint("elbow_flex", 3, XL330_M288, -1.8, 1.8, sweep_slack_rad=SLACK_RAD),
+    Joint("wrist_flex", 4, XL330_M288, -1.8, 1.8, sweep_slack_rad=SLACK_RAD),
     Joint("wrist_roll", 5, XL330_M288, -2.7, 2.7, stops=False),
-    Joint("gripper", 6, XL330_M288, -0.17, 1.75, torque_limit=0.6),
+    Joint("gripper", 6, XL330_M288, -0.17, 1.75, torque_limit=0.6, sweep_slack_rad=SLACK_RAD),
 )
 VELOCITY_RAD_S = 3.0  # half of what an XL430-W250 does without load at 11.1 V, 57 rev/min
 ACCELERATION_RAD_S2 = 30.0
