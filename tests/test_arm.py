@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 
 from embodied.errors import EmbodiedError, HardwareError, ProtocolError, UnknownNameError
 from embodied.hardware.bus import Bus, BusLostError, ServoError
+from embodied.hardware.dynamixel import DYNAMIXEL
+from embodied.hardware.opening import greet
 from embodied.hardware.port import PortError
 from embodied.modules import check_options, open_robot
 from embodied.realtime import RealTimeRobot
@@ -202,6 +205,27 @@ def test_a_second_host_on_the_port_is_told_and_the_first_goes_on(
     with pytest.raises(PortError, match="in use by another process"), opened(kind, each, tmp_path):
         pass
     assert not arm.step(pose(ROBOTS[kind].ARM)).done
+
+
+def test_servos_of_another_model_and_two_of_one_id_are_each_named(each: Emulator, kind: str) -> None:
+    model = ROBOTS[kind].ARM
+    others = {777: 1060, 1060: 1200, 1200: 1060}
+    wrong = replace(model, joints=tuple(replace(j, model=others[j.model]) if j.id < 3 else j for j in model.joints))
+    wrong = replace(wrong, vendor=replace(model.vendor, models={**DYNAMIXEL.models, **model.vendor.models}))
+    bus = Bus(wrong.vendor, each.port, model.ids)
+    with pytest.raises(ServoError, match=r"shoulder_pan: servo 1 is a .*; (so101|koch) has a X.* there") as error:
+        greet(bus, wrong)
+    assert "shoulder_lift" in str(error.value) and "elbow_flex" not in str(error.value)
+    bus.close()
+
+
+def test_an_arm_that_was_never_set_up_is_sent_to_setup(tmp_path: Path) -> None:
+    with Emulator(state="fresh", seed=3, no_cameras=True) as emulated:
+        bus = Bus(SO101.vendor, emulated.port, SO101.ids)
+        with pytest.raises(ServoError, match=r"shoulder_pan: two servos .* id 1: .*embodied setup") as error:
+            greet(bus, SO101)
+        assert "gripper: no servo with id 6" in str(error.value)
+        bus.close()
 
 
 class TestSO101:
