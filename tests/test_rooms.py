@@ -137,6 +137,13 @@ def test_no_module_imports_itself_through_others():
         visit(name, ())
 
 
+def test_robots_are_strangers_to_each_other():
+    robots = [
+        i for i in IMPORTS if i.importer.startswith("embodied.robots.") and i.module.startswith("embodied.robots")
+    ]
+    assert [f"{i.importer}:{i.line}" for i in robots] == []
+
+
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}
 RUNNERS = {"eval", "exec", "compile", "__import__"}
 # A module's name is the registry: what the user names on the command line, or a folder holds; nothing off the wire.
