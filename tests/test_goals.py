@@ -63,6 +63,18 @@ def test_a_goal_near_the_arm_is_the_setpoint_to_the_count() -> None:
     np.testing.assert_array_equal(Goals(ARM, CALIBRATION).of(setpoint, reading(), 0), counts_of(ARM, setpoint))
 
 
+def test_a_setpoint_beyond_the_calibrated_range_is_limited_and_said_once() -> None:
+    goals, at_end = Goals(ARM, CALIBRATION), reading([2048] * 5 + [int(HIGH[5]) - 10])
+    setpoint = np.array([*np.zeros(5), ARM.high_rad[5]])
+    for _ in range(3):
+        assert goals.of(setpoint, at_end, 0)[5] == HIGH[5]
+    (change,) = goals.take_interventions()
+    assert (change.kind, change.field) == ("position", "gripper")
+    assert change.requested == ARM.high_rad[5] and change.applied == pytest.approx((HIGH[5] - 2048) * RAD)
+    goals.of(np.zeros(6), at_end, 0)
+    assert not goals.take_interventions()
+
+
 def test_a_joint_that_strained_for_too_long_stays_where_it_is_and_the_others_go_on() -> None:
     goals = Goals(ARM, CALIBRATION)
     goals.ease(np.array([False] * 5 + [True]), reading([2048] * 5 + [2100]))

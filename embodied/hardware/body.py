@@ -272,6 +272,7 @@ class ServoArm:
             success=self._success,
             terminated=self._success,
             truncated=self._truncated,
+            interventions=self._goals.take_interventions(),
             faults=faults,
             health=self._numbers() if looked else {},
         )

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from embodied.hardware.arm import ArmModel
 from embodied.hardware.bus import Reading
-from embodied.hardware.calibration import Calibration, counts_of
-from embodied.types import Fault
+from embodied.hardware.calibration import Calibration, counts_of, radians_of
+from embodied.types import Fault, Intervention
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -16,6 +16,7 @@ Counts = NDArray[np.int64]
 BEHIND_RAD = 0.12  # a servo that pulls freely follows closer than this
 STILL_RAD_S = 0.05
 BLOCKED_S = 0.4
+ROUNDING_COUNTS = 2  # by which a calibration may be off its model's range
 
 
 class Goals:
@@ -34,6 +35,8 @@ class Goals:
         self._eased = np.zeros(len(arm.joints), bool)
         self._held: Counts = np.zeros(len(arm.joints), np.int64)
         self._behind_since_s = np.full(len(arm.joints), np.inf)
+        self._narrowed = np.zeros(len(arm.joints), bool)
+        self._changes: list[Intervention] = []
         self.faults: tuple[Fault, ...] = ()
 
     def begin(self) -> None:
@@ -61,8 +64,23 @@ class Goals:
         near = np.clip(wanted, np.ceil(reading.position - reach), np.floor(reading.position + reach))
         near = np.where(self._eased, self._held, near)
         goals = np.clip(near, self._low, self._high).astype(np.int64)
+        self._report(setpoint, wanted)
         self._note(goals, reading)
         return goals
+
+    def take_interventions(self) -> tuple[Intervention, ...]:
+        """Return where setpoints have begun to leave the calibrated range since the last call, once for each joint."""
+        taken = tuple(self._changes)
+        self._changes.clear()
+        return taken
+
+    def _report(self, setpoint: Array, wanted: Counts) -> None:
+        inside = np.clip(wanted, self._low, self._high)
+        narrowed = np.abs(wanted - inside) > ROUNDING_COUNTS
+        for index in np.flatnonzero(narrowed & ~self._narrowed).tolist():
+            applied = float(radians_of(self._arm, inside)[index])
+            self._changes.append(Intervention("position", self._arm.names[index], float(setpoint[index]), applied))
+        self._narrowed = narrowed
 
     def _note(self, goals: Counts, reading: Reading) -> None:
         """Find joints that stay behind their goals without moving."""

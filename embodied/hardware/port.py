@@ -49,7 +49,10 @@ class BlockingPort:
     def setupPort(self, cflag_baud: int) -> bool:  # noqa: N802
         """Open the port for this process alone; raise PortError, with what to do."""
         if self.is_open:
-            self.ser.baudrate = self.baudrate
+            try:
+                self.ser.baudrate = self.baudrate
+            except (OSError, ValueError, termios.error) as error:
+                raise PortError(_why_shut(self.port_name, self.baudrate, error)) from error
         else:
             self.ser = open_serial(self.port_name, self.baudrate)
             self.is_open = True
@@ -64,7 +67,8 @@ class BlockingPort:
         """Let go of the port; idempotent."""
         if self.is_open:
             self.is_open = False
-            self.ser.close()
+            with suppress(OSError, termios.error):  # of a port that is gone there is nothing to let go
+                self.ser.close()
 
     def clearPort(self) -> None:  # noqa: N802
         """Forget what has come in: it answers nothing that is yet to be asked."""
@@ -123,7 +127,7 @@ def open_serial(port: str, baud: int) -> serial.Serial:
     """Open a serial port for this process alone; raise PortError, with what to do, where that cannot be."""
     try:
         opened = serial.Serial(port, baud, timeout=0, exclusive=True)
-    except (OSError, ValueError) as error:  # SerialException is an OSError
+    except (OSError, ValueError, termios.error) as error:  # SerialException is an OSError
         raise PortError(_why_shut(port, baud, error)) from error
     with suppress(OSError, ValueError, AttributeError, NotImplementedError):  # a pty, or another system
         opened.set_low_latency_mode(True)  # FTDI adapters hold bytes back for 16 ms otherwise
