@@ -19,16 +19,14 @@ class SweepTable:
         self._arm = arm
         self._live = sys.stdout.isatty()
         self._drawn_s = 0.0
-        self._lines = 0
+        self._rows_drawn: list[str] = []
         self._done: set[str] = set()
 
     def show(self, sweep: Sweep) -> None:
         """Show how things are, as often as an eye can follow."""
         if self._live and time.monotonic() - self._drawn_s >= REDRAW_S:
             self._drawn_s = time.monotonic()
-            rows = self._rows(sweep)
-            print((UP.format(self._lines) if self._lines else "") + "\n".join(rows), flush=True)
-            self._lines = len(rows)
+            self._draw(self._rows(sweep))
         elif not self._live:
             for name in self._arm.names:
                 if name not in self._done and not self._wrong(sweep, name) and self._sweeps(name):
@@ -36,10 +34,15 @@ class SweepTable:
                     low, _, high = sweep.degrees()[name]
                     print(f"{name} ok: {low:.1f} to {high:.1f} degrees", flush=True)
 
+    def _draw(self, rows: list[str]) -> None:
+        if rows != self._rows_drawn:
+            print((UP.format(len(self._rows_drawn)) if self._rows_drawn else "") + "\n".join(rows), flush=True)
+            self._rows_drawn = rows
+
     def say(self, line: str) -> None:
         """Print a line that stays above the table."""
         print(line, flush=True)
-        self._lines = 0
+        self._rows_drawn = []
 
     def _rows(self, sweep: Sweep) -> list[str]:
         width = max(map(len, self._arm.names))

@@ -39,9 +39,10 @@ def actual_of(vendor: Vendor, present: Counts, offsets: Counts) -> Counts:
 
 
 class Sweep:
-    """Follows the encoders of an arm that is moved by hand, over the end of a turn too.
+    """Watches the encoders of an arm that is moved by hand, over the end of a turn too.
 
-    Counts are the encoders' own, continued beyond a turn from where the middle pose was held.
+    Counts are the encoders' own, less than half a turn from where the middle pose was held: a joint with stops does not
+    get further, and so nothing depends on every motion having been seen.
     """
 
     def __init__(self, arm: ArmModel, middle: Counts) -> None:
@@ -58,9 +59,9 @@ class Sweep:
         self._grew_s = np.full(len(self._now), -np.inf)
 
     def see(self, actual: Counts, at_s: float) -> None:
-        """Take in the encoders' counts (n,) at a time, each within a turn and less than half a turn from the last."""
+        """Take in the encoders' counts (n,), each within a turn, at a time."""
         turn = self._vendor.counts_a_turn
-        self._now = self._now + (np.asarray(actual) - self._now + turn // 2) % turn - turn // 2
+        self._now = self._middle + (np.asarray(actual) - self._middle + turn // 2) % turn - turn // 2
         grows = (self._now < self._least) | (self._now > self._most)
         self._grew_s[grows] = at_s
         self._at_s = at_s
