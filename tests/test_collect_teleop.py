@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -171,8 +172,10 @@ def test_an_episode_that_the_disk_may_not_hold_is_not_begun(tmp_path):
 
 
 def test_a_robot_at_an_address_is_driven_too_and_its_death_ends_the_session_in_order(tmp_path):
-    with host(tmp_path, "--realtime") as live:
-        robot = ("--robot", live.address)
+    (tmp_path / "token").write_text(secrets.token_hex(32))
+    (tmp_path / "token").chmod(0o600)
+    with host(tmp_path, "--realtime", "--token", str(tmp_path / "token")) as live:
+        robot = ("--robot", live.address, "--token", tmp_path / "token")
         with operator_at(*session(tmp_path / "d", task="sweep", robot=robot)) as operator:
             operator.sees(RUNS)
             operator.type("1xxxx")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toy_world import ToyExpert, ToyRobot
 
+from embodied.approach import WHOLE_RANGE_S
 from embodied.cli import main
 from embodied.loop import FIRST_EVALUATION_SEED, Episode, run_episode
 from embodied.recording.reader import DatasetReader
@@ -18,11 +19,12 @@ from embodied.safety import SafeRobot
 from embodied.teleop.console import Console
 from embodied.teleop.intervening import InterveningPolicy
 from embodied.teleop.keyboard import KeyboardTeleoperator
+from embodied.teleop.leader import LeaderTeleoperator
 from embodied.teleop.paced import PacedRobot
 from embodied.types import Action, Observation, PoseAction, RobotSpec
 from tests.operator_at import operator_at
 from tests.test_collect_teleop import TOY
-from tests.test_teleop import Typed
+from tests.test_teleop import Hand, Typed
 
 CHUNK = 8
 
@@ -100,6 +102,33 @@ def test_moving_takes_over_too(tmp_path):
     episode, reader = run(tmp_path, Chunks(), typed, s4=["x"])
     assert np.flatnonzero(reader.intervention).tolist() == list(range(4, 25))
     assert episode.policy_counts["operator_actions"] == 21
+
+
+def test_a_leader_takes_over_by_being_moved_and_the_robot_comes_to_it_slowly(tmp_path):
+    typed, hand = Typed(), Hand(pan=0.0, gripper=0.2)
+    robot = SafeRobot(ToyRobot(16, -1))
+    console = Console(typed)  # type: ignore[arg-type]
+    watched = InterveningPolicy(Chunks(), LeaderTeleoperator(hand, console), console)
+
+    class Moves:
+        steps = 0
+
+        def began(self, observation) -> None: ...
+
+        def stepped(self, action, step) -> None:
+            self.steps += 1
+            if self.steps == 4:
+                hand.rad["pan"] = 1.0
+
+        def ended(self, success) -> None: ...
+
+    with RolloutRecorder(tmp_path / "1.arrow", robot.spec, task="push", seed=7, policy=watched) as recorder:
+        run_episode(robot, watched, task="push", seed=7, max_steps=20, observers=[recorder, Moves()])
+    join([tmp_path / "1.arrow"], tmp_path / "d", {})
+    reader = DatasetReader(tmp_path / "d")
+    assert np.flatnonzero(reader.intervention).tolist() == list(range(4, 20))
+    steps = np.diff(reader.action[4:, 0])
+    assert (steps > 0).all() and steps.max() <= 4.0 / (WHOLE_RANGE_S * 10.0) + 1e-6
 
 
 def test_without_a_takeover_it_is_the_policy_and_nothing_else(tmp_path):
