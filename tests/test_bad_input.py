@@ -79,6 +79,8 @@ def refused(arguments, capfd) -> str:
         ([*ROLLOUT, "--option", "size=big"], "option 'size' of tests.toy_world takes int, got 'big'"),
         ([*ROLLOUT, "--option", "size=16.5"], "takes int, got 16.5"),
         ([*ROLLOUT, "--option", "size"], "an option is NAME=VALUE, got 'size'"),
+        ([*ROLLOUT, "--options", "nowhere.json"], "nowhere.json cannot be read"),
+        ([*ROLLOUT, "--options", "/dev/null"], "/dev/null cannot be read"),
         ([*ROLLOUT, "--robot", "tests.dummy_robot", "--option", "size=3"], "no option 'size'"),
         ([*ROLLOUT, "--episodes", "0"], "must be at least 1, got 0"),
         ([*ROLLOUT, "--episodes", "-1"], "must not be negative, got -1"),

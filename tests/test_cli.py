@@ -16,6 +16,7 @@ import pytest
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.cli import VERBS, main
+from embodied.cli.arguments import add_robot_options
 from embodied.errors import ProtocolError
 from embodied.recording.reader import DatasetReader
 from embodied.types import PoseAction
@@ -306,3 +307,12 @@ def test_what_ages_an_action_or_changes_its_frames_is_in_the_protocol_and_its_ha
     assert raw["protocol_hash"] == plain["protocol_hash"]  # the same pixels arrive
     assert aged["protocol"]["max_age_s"] == 30 and compressed["protocol"]["frames"] == "jpeg:80"
     assert len({each["protocol_hash"] for each in made}) == 3
+
+
+def test_options_come_from_a_file_and_the_last_word_holds(tmp_path):
+    file = tmp_path / "robot.json"
+    file.write_text('{"size": 32, "bad_seed": 7}', encoding="utf-8")
+    parser = argparse.ArgumentParser()
+    add_robot_options(parser)
+    args = parser.parse_args(["--options", str(file), "--option", "size=48"])
+    assert dict(args.option) == {"size": 48, "bad_seed": 7}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,10 +67,29 @@ def option(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def options_file(text: str) -> list[tuple[str, Any]]:
+    """Read a file that is one JSON object: option names and their values."""
+    try:
+        found = json.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'{text} must be one JSON object, as in {{"port": "/dev/ttyACM0"}}')
+    return list(found.items())
+
+
 def add_robot_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--option NAME=VALUE`, read as args.option: a list of pairs."""
+    """Add `--option NAME=VALUE` and `--options FILE`, read as args.option: a list of pairs, of which the last holds."""
     parser.add_argument(
         "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="for the robot's make()"
+    )
+    parser.add_argument(
+        "--options",
+        type=options_file,
+        action="extend",
+        dest="option",
+        metavar="FILE",
+        help="a JSON object of such options, as of the arm on this desk",
     )
 
 

@@ -8,24 +8,26 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import envs  # noqa: F401 - picks OpenGL's backend before mujoco is imported
 
 if TYPE_CHECKING:
     from tests.servo_emulator.emulator import Options
+    from tests.servo_emulator.requests import Requests
 
 NEXT = """
-The emulated {robot} is switched on; Ctrl-C switches it off. Its arm is {state}. Next, in another terminal:
+The emulated {robot} is switched on. Its arm is {state}. Its port and cameras are in {file}: {shown}
+Next, in another terminal (`. .venv/bin/activate` first):
+  embodied setup embodied.robots.{robot} --port {port}          # where it is fresh
   embodied calibrate embodied.robots.{robot} --port {port}
-  embodied host embodied.robots.{robot} --option port={port} --option stage=unix:{control}
-and what hands and eyes would do, over the control socket, one JSON object a line:
-  echo '{{"truth": true}}' | nc -U {control}
-  echo '{{"hand": "sweep", "over_s": 2}}' | nc -U {control}
-  echo '{{"attach": ["gripper"]}}' | nc -U {control}
-  echo '{{"fault": {{"kind": "corrupted", "share": 0.01}}}}' | nc -U {control}
-  echo '{{"begin": {{"seed": 7, "task": "pick_place"}}}}' | nc -U {control}
-The cameras: {cameras}
+  embodied collect --teleop keyboard --robot embodied.robots.{robot} --options {file} \\
+      --task reach --episodes 3 --show 8000 --out data/mine
+  embodied finetune --dataset data/mine --out runs/mine --steps 200 --start policies/checkpoints/so101
+  embodied rollout --robot embodied.robots.{robot} --options {file} --option stage=unix:{control} \\
+      --policy policies.token --task pick_place --episodes 3 --mode async --out runs/arm
 """
 
 
@@ -42,7 +44,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     arm = Arm(options)
-    control = ControlServer(options.control, Requests(arm).handle)
+    requests = Requests(arm)
+    control = ControlServer(options.control, requests.handle)
     if arguments.write_calibration:
         write_calibration(arguments.write_calibration, options.vendor, arm.servos)
     arm.start()
@@ -50,11 +53,11 @@ def main() -> None:
     about = {"port": options.port_link, "control": options.control, "pid": os.getpid(), "cameras": arm.urls}
     print(json.dumps(about), flush=True)
     if not arguments.quiet:
-        cameras = "  ".join(arm.urls.values())
-        told = {"state": options.state, "port": options.port_link, "control": options.control, "cameras": cameras}
-        print(NEXT.format(robot=ROBOTS[options.vendor], **told), flush=True)
+        print(_next(ROBOTS[options.vendor], options, arm.urls), flush=True)
     if arguments.until_eof:
         threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
+    elif sys.stdin.isatty():
+        threading.Thread(target=_talk, args=(requests, stop), daemon=True).start()
     stop.wait()
     control.stop()
     arm.stop()
@@ -63,6 +66,21 @@ def main() -> None:
 def _stop_at_eof(stop: threading.Event) -> None:
     sys.stdin.read()
     stop.set()
+
+
+def _talk(requests: Requests, stop: threading.Event) -> None:
+    from tests.servo_emulator.prompt import talk
+
+    talk(lambda request: requests.handle(request, lambda told: print(json.dumps(told), flush=True)))
+    stop.set()
+
+
+def _next(robot: str, options: Options, urls: Mapping[str, str]) -> str:
+    file = Path(f"{options.port_link}.json")
+    cameras = {"cameras": urls} if robot == "so101" else {}  # a Koch declares none
+    file.write_text(json.dumps({"port": options.port_link, **cameras}) + "\n", encoding="utf-8")
+    told = {"port": options.port_link, "control": options.control, "file": file, "shown": " ".join(urls.values())}
+    return NEXT.format(robot=robot, state=options.state, **told)
 
 
 def _parser() -> argparse.ArgumentParser:
