@@ -93,7 +93,7 @@ class ServoArm:
         self._ends_s: float | None = None  # None: no episode runs
         self._success = self._truncated = False
         self._missed: tuple[Fault, ...] = ()
-        self._sent_ns = 0
+        self._sent_ns = self._sensed_ns = 0
         self._watchdog = "bus_watchdog" in arm.vendor.registers
         self._bus: Bus | None = None
         self._reading: Reading
@@ -138,7 +138,7 @@ class ServoArm:
             time.sleep(max(0, due_ns + index * self._tick_ns - time.monotonic_ns()) * 1e-9)
             self._send(setpoint)
             self._sense()
-        if not len(setpoints) and time.monotonic_ns() - self._reading.time_ns > FRESH_TICKS * self._tick_ns:
+        if not len(setpoints) and time.monotonic_ns() - self._sensed_ns > FRESH_TICKS * self._tick_ns:
             self._sense()
         self._judge()
         return self._step(frames=frames, looked=not len(setpoints))
@@ -194,7 +194,7 @@ class ServoArm:
         self._talk(lambda: self.bus.write_goals(self._goals.of(setpoint, self._reading, now_ns)))
 
     def _sense(self) -> None:
-        self._missed = ()
+        self._missed, self._sensed_ns = (), time.monotonic_ns()
         reading = self._talk(self.bus.read)
         if reading is not None:
             self._reading = reading

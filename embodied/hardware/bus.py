@@ -19,7 +19,8 @@ Counts = NDArray[np.int64]
 Array = NDArray[np.float64]
 
 IDS = range(253)
-READ_WITHIN_S = 0.012  # what the retries of one reading may take: a tick of 20 ms has other work
+READ_WITHIN_MS = 13.0  # what one reading may take, retries included: a tick of 20 ms has other work
+LEAST_ANSWER_MS = 1.0  # with less left there is no point in asking again
 UNHURRIED_MS = 25.0  # an answer outside the loop may come late: the machine may be busy
 SCAN_MS = 8.0
 LOST_AFTER = 5  # readings in a row,
@@ -141,16 +142,18 @@ class Bus:
         found: Answers = {}
         doubted: dict[int, int] = {}
         missing = self.ids
-        with self._link.patience(ANSWER_MS):
-            while True:
+        left_ms = READ_WITHIN_MS
+        while True:
+            with self._link.patience(min(ANSWER_MS, left_ms)):
                 self._link.sync_read(missing, found)
-                self._doubt(asked_ns, found, doubted)
-                missing = tuple(servo for servo in self.ids if servo not in found)
-                if not missing:
-                    break
-                if time.monotonic_ns() - asked_ns > READ_WITHIN_S * 1e9:
-                    self._give_up(missing, asked_ns)
-                self.statistics.retries += 1
+            self._doubt(asked_ns, found, doubted)
+            missing = tuple(servo for servo in self.ids if servo not in found)
+            if not missing:
+                break
+            left_ms = READ_WITHIN_MS - (time.monotonic_ns() - asked_ns) * 1e-6 - self._link.wire_ms(len(missing))
+            if left_ms < LEAST_ANSWER_MS:
+                self._give_up(missing, asked_ns)
+            self.statistics.retries += 1
         self._silent = 0
         return self._reading(asked_ns, found)
 

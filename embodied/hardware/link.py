@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embodied.hardware.port import PortError
-from embodied.hardware.vendor import Register, Status, Vendor, from_little
+from embodied.hardware.vendor import Register, Status, Vendor, from_little, sync_bytes
 
 TRIES = 4  # of one register
 READ = 2  # the instruction of protocol 1
@@ -61,6 +61,10 @@ class Link:
             yield
         finally:
             self.port.answer_ms = before
+
+    def wire_ms(self, servos: int) -> float:
+        """Return how long a sync read of so many servos is on the wire."""
+        return float(self.port.tx_time_per_byte) * sync_bytes(self.vendor, servos, read=self.vendor.block.itemsize)
 
     def sync_read(self, ids: tuple[int, ...], answers: Answers) -> None:
         """Ask the servos of ids for the vendor's block, and add the good answers to answers."""

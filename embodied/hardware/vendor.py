@@ -116,10 +116,11 @@ class Vendor:
         return frozenset(name for bit, name in self.alarms.items() if bits & bit)
 
 
-def sync_bytes(vendor: Vendor, servos: int, *, read: int, written: int) -> int:
+def sync_bytes(vendor: Vendor, servos: int, *, read: int = 0, written: int = 0) -> int:
     """Return how many bytes a sync read of read bytes and a sync write of written bytes, a servo each, put on a bus."""
     head = 8 if vendor.protocol < 2 else 14
-    return 2 * head + servos * (1 + vendor.overhead + read) + servos * (1 + written)
+    asked = head + servos * (1 + vendor.overhead + read) if read else 0
+    return asked + (head + servos * (1 + written) if written else 0)
 
 
 def little(value: int, size: int) -> list[int]:
