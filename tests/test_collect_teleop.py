@@ -126,6 +126,22 @@ def test_a_session_that_was_stopped_interrupted_and_killed_goes_on_and_counts_no
     assert [e.seed for e in DatasetReader(out).episodes] == [0, 1]
 
 
+def test_a_session_goes_on_with_the_same_robot_wherever_it_is_now_and_with_no_other(tmp_path, capsys):
+    out = tmp_path / "d"
+    OperatedCollection(out, fixed_by(toy_world.make().spec, 0)).close()
+    assert main([str(argument) for argument in session(out, "--resume", "--seed", 7)]) == 2
+    assert "began with --seed 0, and this is 7" in capsys.readouterr().err
+    other = ("--robot", "tests.dummy_robot")
+    assert main([str(argument) for argument in session(out, "--resume", robot=other)]) == 2
+    said = capsys.readouterr().err
+    assert f"robot 'dummy' is not the robot that the collection in {out} was made for" in said
+    with operator_at(*session(out, "--resume", robot=("--robot", "tests.toy_world"), episodes=1)) as operator:
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        operator.sees("kept as a success")
+        assert operator.ends() == 0
+
+
 def test_an_episode_that_is_over_without_success_is_asked_about(tmp_path):
     with operator_at(*session(tmp_path / "d", "--length-s", "0.4", episodes=1)) as operator:
         operator.sees("Was it one?")
@@ -317,7 +333,7 @@ def test_nothing_is_recorded_before_the_robot_is_where_the_operator_is(tmp_path)
 def test_a_joining_that_was_killed_while_it_cleared_up_is_done_when_it_is_asked_for_again(tmp_path, capsys):
     spec = toy_world.make().spec
     out = tmp_path / "d"
-    collection = OperatedCollection(out, fixed_by(spec, "tests.toy_world", {"size": 16}, "keyboard", 0))
+    collection = OperatedCollection(out, fixed_by(spec, 0))
     slot = collection.next("reach")
     robot = toy_world.make()
     with RolloutRecorder(slot.path, spec, task="reach", seed=slot.seed) as recorder:

@@ -12,7 +12,7 @@ from embodied.cli.arguments import open_addressed
 from embodied.cli.teleoperation import opened_teleoperator, unstaged
 from embodied.errors import EmbodiedError
 from embodied.loop import check_instruction
-from embodied.recording.operated import OperatedCollection, fixed_by, fixed_there
+from embodied.recording.operated import OperatedCollection, fixed_again, fixed_by, fixed_there
 from embodied.teleop.paced import paced
 from embodied.teleop.screen import Screen
 from embodied.teleop.session import Lengths, Session
@@ -23,7 +23,7 @@ def run_operated(args: argparse.Namespace, about: Mapping[str, Any]) -> dict[str
     """Hold a session, and return the collection.json of its dataset; None where the operator stopped before the end."""
     if args.finish:
         with contextlib.closing(OperatedCollection(args.out, fixed_there(args.out), resume=True)) as collection:
-            return collection.assemble(about)
+            return collection.assemble({**about, "robot": args.robot, "teleop": args.teleop})
     instruction = None if args.instruction is None else check_instruction(args.instruction)
     with contextlib.closing(open_addressed(args, unstaged(args.robot, dict(args.option)))) as robot:
         tasks = robot.spec.tasks if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
@@ -31,11 +31,13 @@ def run_operated(args: argparse.Namespace, about: Mapping[str, Any]) -> dict[str
             robot.spec.require_task(task)
         if not robot.spec.cameras:
             raise EmbodiedError(f"{robot.spec.name} has no camera, so nothing can be recorded that a policy could see")
-        fixed = fixed_by(robot.spec, args.robot, dict(args.option), args.teleop, args.seed)
+        fixed = fixed_again(args.out, robot.spec, args.seed) if args.resume else fixed_by(robot.spec, args.seed)
         with contextlib.closing(OperatedCollection(args.out, fixed, resume=args.resume)) as collection:
             if collection.interrupted:
                 print("an episode that was cut short is not kept; its seed comes again")
-            return collection.assemble(about) if _drive(args, robot, collection, tasks, instruction) else None
+            if not _drive(args, robot, collection, tasks, instruction):
+                return None
+            return collection.assemble({**about, "robot": args.robot, "teleop": args.teleop})
 
 
 def _drive(

@@ -107,23 +107,30 @@ class OperatedCollection:
         return {"kept": rule, "tasks": tasks}
 
 
-def fixed_by(spec: RobotSpec, robot: str, options: Mapping[str, Any], teleop: str, seed: int) -> dict[str, Any]:
+def fixed_by(spec: RobotSpec, seed: int) -> dict[str, Any]:
     """Return what may not change in a collection: seed is that of each task's first episode."""
-    return {
-        "robot": robot,
-        "options": dict(options),
-        "teleop": teleop,
-        "seed": seed,
-        "spec": layout.plain(spec.to_dict()),
-    }
+    return {"operated": True, "seed": seed, "spec": layout.plain(spec.to_dict())}
 
 
 def fixed_there(path: Path) -> dict[str, Any]:
     """Return what may not change of the collection that a session left; raise DatasetError where there is none."""
     check_directory(path, resume=True)
     fixed = layout.read_json(path / STAGING / PLAN)
-    if "teleop" not in fixed:
+    if "operated" not in fixed:
         raise layout.DatasetError(path, "holds a collection of an expert's; leave --teleop out")
+    return fixed
+
+
+def fixed_again(path: Path, spec: RobotSpec, seed: int) -> dict[str, Any]:
+    """Return what may not change of the collection that a session left, for another to go on with.
+
+    The port, the cameras' addresses, and whether the arm is at an address itself may have changed. Raise
+    SpecMismatchError where it was of another robot, DatasetError where it began with another seed.
+    """
+    fixed = fixed_there(path)
+    RobotSpec.from_dict(fixed["spec"]).require_same(spec, expected=f"the collection in {path}")
+    if seed != fixed["seed"]:
+        raise layout.DatasetError(path, f"began with --seed {fixed['seed']}, and this is {seed}")
     return fixed
 
 

@@ -112,7 +112,7 @@ def test_fifty_kills_while_recording(tmp_path: Path, table: Table) -> None:
 def recorded(tmp_path: Path) -> Path:
     """Return a folder with finished episodes that are not joined yet."""
     out, robot = tmp_path / "recorded", make()
-    collection = OperatedCollection(out, fixed_by(robot.spec, "tests.toy_world", {"size": 16}, "keyboard", 0))
+    collection = OperatedCollection(out, fixed_by(robot.spec, 0))
     for _ in range(JOINED):
         slot = collection.next("reach")
         with RolloutRecorder(slot.path, robot.spec, task="reach", seed=slot.seed) as recorder:
