@@ -7,6 +7,7 @@ import math
 import queue
 import threading
 import time
+from functools import partial
 from typing import cast
 
 import grpc
@@ -39,7 +40,7 @@ class LockStep:
         """
         self._peer, self._alive = peer, alive
         self._heartbeat, self._heartbeat_s, self._remedy = heartbeat, heartbeat_s, remedy
-        self._sent_s = time.monotonic()
+        self._sent_s = self._heard_s = time.monotonic()
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies = peer.stream(method, iter(self._requests.get, None))
         self._call = cast(grpc.Call, self._replies)  # gRPC's stream is both
@@ -66,7 +67,9 @@ class LockStep:
             self._probe_s = self._sent_s + SILENT_S
             self._requests.put(request)
             try:
-                return next(self._replies)
+                reply = next(self._replies)
+                self._heard_s = time.monotonic()
+                return reply
             except grpc.RpcError as error:
                 self._ended = self._told(error)
                 raise self._ended from error
@@ -116,11 +119,13 @@ class LockStep:
                 self._requests.put(self._heartbeat)
             if now_s >= self._probe_s:
                 self._probe_s = now_s + ANSWER_S
-                self._peer.probe(*self._alive, ANSWER_S, self._give_up)
+                self._peer.probe(*self._alive, ANSWER_S, partial(self._give_up, now_s))
 
-    def _give_up(self) -> None:
-        self._hangs = True
-        self._call.cancel()
+    def _give_up(self, asked_s: float) -> None:
+        """End the session with a far side that did not say it lives, unless it replied to something else since."""
+        if self._heard_s < asked_s:
+            self._hangs = True
+            self._call.cancel()
 
     def _rest_s(self) -> float:
         next_s = min(self._due_s, self._probe_s, self._sent_s + self._heartbeat_s)

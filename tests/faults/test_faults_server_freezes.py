@@ -6,17 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
 from embodied.bridge import lockstep
+from embodied.bridge.address import PROTOCOL
 from embodied.bridge.policy_client import RemotePolicy
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.errors import ProtocolError
 from embodied.types import Observation
+from embodied.v1 import policy_pb2 as pb
 from tests.faults.evidence import wait_until
 from tests.faults.processes import host, process
 from tests.faults.trials import Table
@@ -85,3 +91,31 @@ def test_ctrl_c_ends_a_rollout_whose_robots_server_is_frozen(tmp_path: Path, tab
                 if rollout.poll() is None:
                     os.killpg(rollout.pid, signal.SIGKILL)
     table.add("server SIGSTOP", "until Ctrl-C ends its rollout, ms", [took_s * 1e3])
+
+
+def test_a_server_that_replies_but_does_not_say_that_it_lives_is_no_hang(impatient: None) -> None:
+    def describe(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if described.is_set():
+            over.wait(30)
+        described.set()
+        return pb.DescribePolicyReply(protocol=PROTOCOL, name="mute").SerializeToString()
+
+    def act(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        for number, _ in enumerate(requests, 1):
+            time.sleep(0.5)
+            yield pb.ActReply(sequence=number, begun=pb.Begun()).SerializeToString()
+
+    described, over = threading.Event(), threading.Event()
+    handlers = {
+        "Describe": grpc.unary_unary_rpc_method_handler(describe),
+        "Act": grpc.stream_stream_rpc_method_handler(act),
+    }
+    server = grpc.server(ThreadPoolExecutor(32))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("embodied.v1.PolicyService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with RemotePolicy(f"127.0.0.1:{port}") as policy:
+        for _ in range(8):  # twice as long as it is given to say so
+            policy.reset("wait", SPEC)
+    over.set()
+    server.stop(None).wait()
