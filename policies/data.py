@@ -43,11 +43,15 @@ class Examples:
                 f"{reader.path}: an instruction has {longest} tokens; the plan takes {plan.text_length}"
             )
         self._stop = np.empty(len(reader), np.int64)
-        held_out = np.zeros(len(reader), bool)
+        held_out, taught = np.zeros(len(reader), bool), np.zeros(len(reader), bool)
+        operated = reader.collection.get("operated", False)  # then failures are kept, marked, and no examples
         for episode in reader.episodes:
             self._stop[episode.start : episode.stop] = episode.stop
             held_out[episode.start : episode.stop] = episode.index % VALIDATION_EVERY == VALIDATION_EVERY - 1
-        self.training_rows, self.validation_rows = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+            taught[episode.start : episode.stop] = episode.success or not operated
+        if not taught.any():
+            raise EmbodiedError(f"{reader.path}: every episode is marked as a failure; there is nothing to learn from")
+        self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
         # Executed noise makes later expert actions answers to something the policy has not seen.
         self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,19 @@ def leave_after_one(examples: Examples, batches: int) -> None:
     for thread in started:
         thread.join(30)
         assert not thread.is_alive()
+
+
+def test_what_an_operator_marked_as_a_failure_is_no_example(tmp_path: Path) -> None:
+    read = DatasetReader(record_toy(tmp_path / "d"))
+    success = [False, True, False]
+    read.episodes = tuple(replace(e, success=s) for e, s in zip(read.episodes, success, strict=True))
+    assert len(Examples(read, TOY_PLAN, tiny_vocabulary()).training_rows) == len(read)
+    read.collection["operated"] = True
+    rows = Examples(read, TOY_PLAN, tiny_vocabulary()).training_rows
+    assert rows.tolist() == list(range(read.episodes[1].start, read.episodes[1].stop))
+    read.episodes = tuple(replace(e, success=False) for e in read.episodes)
+    with pytest.raises(EmbodiedError, match="every episode is marked as a failure"):
+        Examples(read, TOY_PLAN, tiny_vocabulary())
 
 
 def test_a_batch_is_made_from_its_number_alone(examples: Examples) -> None:
