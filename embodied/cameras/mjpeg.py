@@ -19,8 +19,9 @@ from embodied.cameras.settings import CameraError, CameraSettings
 from embodied.cameras.source import OPEN_S, SILENCE_S, Taken
 
 READ_BYTES = 1 << 18
-# What the system keeps for a reader that was away grows old; a sender that finds no room waits, or leaves pictures out.
-RECEIVE_BUFFER_BYTES = 1 << 17
+# After so long without a read (a process that was suspended), pictures queue here and at the sender, and nothing but
+# a stamp would tell their age: a new connection begins with a new picture.
+AWAY_S = 0.5
 DRAIN_S = 0.5  # a picture is shown after this long even where more keep coming
 
 
@@ -36,28 +37,24 @@ class MotionJpegSource:
 
     def __init__(self, settings: CameraSettings) -> None:
         """Connect; raise CameraError if nobody answers, NotMotionJpegError if it is something else."""
-        self._label = settings.label
-        self._connection = _connect(str(settings.source), self._label)
-        try:
-            self._socket = self._connection.sock
-            self._response = _ask(self._connection, str(settings.source), self._label)
-            self._parts = PartReader()
-        except BaseException:
-            self._connection.close()
-            raise
-        self._socket.settimeout(SILENCE_S)
-        self._clock: SenderClock | None = None
+        self._url, self._label = str(settings.source), settings.label
+        self._left_s: float  # when the last read had its picture
+        self._open()
 
     def read(self) -> Taken:
         """Wait for the next picture; of several that have come, return the newest."""
         newest: Part | None = None
         began_s = time.monotonic()
+        if began_s - self._left_s > AWAY_S:
+            self.close()
+            self._open()
         while newest is None or (self._more_has_come() and time.monotonic() - began_s < DRAIN_S):
             data = self._receive()
             for part in self._parts.feed(data, time.monotonic_ns()):
                 newest = part if _is_whole(part.body) else newest
             if newest is None and time.monotonic() - began_s > SILENCE_S:
                 raise CameraError(f"{self._label} sent no whole picture for {SILENCE_S:.0f} s")
+        self._left_s = time.monotonic()
         picture = cv2.imdecode(np.frombuffer(newest.body, np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise CameraError(f"{self._label} sent a part that is no JPEG picture")
@@ -72,6 +69,19 @@ class MotionJpegSource:
         """Disconnect."""
         self._response.close()
         self._connection.close()
+
+    def _open(self) -> None:
+        self._connection = _connect(self._url, self._label)
+        try:
+            self._socket = self._connection.sock
+            self._response = _ask(self._connection, self._url, self._label)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._socket.settimeout(SILENCE_S)
+        self._parts = PartReader()
+        self._clock: SenderClock | None = None
+        self._left_s = time.monotonic()
 
     def _receive(self) -> bytes:
         try:
@@ -107,7 +117,6 @@ def _connect(url: str, label: str) -> http.client.HTTPConnection:
     try:
         connection = kind(where.hostname or "", where.port, timeout=OPEN_S)
         connection.connect()
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise CameraError(f"nobody answers at {label}: {error}; is its server running?") from error
     return connection

@@ -86,7 +86,8 @@ class CameraReader:
         if shot.state != "live" or shot.age_s <= self.settings.stale_s:
             return shot
         only = " but the same one again, bit for bit" if self._repeats else ""
-        usual = f" (it gave {self.fps:.1f} a second)" if self.fps else ""
+        fps = self.fps  # once: the reading thread may forget it between two looks
+        usual = f" (it gave {fps:.1f} a second)" if fps else ""
         detail = self._says(f"no new picture from {self.settings.label} for {shot.age_s:.2f} s{only}{usual}")
         return replace(shot, frame=None, state="stalled" if shot.age_s <= LOST_S else "lost", detail=detail)
 
