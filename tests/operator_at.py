@@ -77,6 +77,11 @@ class OperatorAt:
         return termios.tcgetattr(self._theirs) == self.settings
 
     @property
+    def terminal(self) -> int:
+        """Return the file descriptor of the process's terminal."""
+        return self._theirs
+
+    @property
     def is_cbreak(self) -> bool:
         """Whether keys come unbuffered now."""
         return not termios.tcgetattr(self._theirs)[3] & termios.ICANON

@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tty
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,6 +149,14 @@ def test_an_episode_that_is_over_without_success_is_asked_about(tmp_path):
         operator.type("f")
         operator.sees("kept as a failure: 4 rows")
         assert operator.ends() == 0
+
+
+def test_a_terminal_that_a_killed_session_left_is_mended(tmp_path):
+    with operator_at(*session(tmp_path / "d", episodes=1)) as operator:
+        tty.setcbreak(operator.terminal)
+        operator.sees(RUNS)
+        operator.type(RIGHT)
+        assert operator.ends() == 0 and not operator.is_cbreak
 
 
 def test_the_operator_has_time_to_lay_out_the_scene_and_may_cut_it_short(tmp_path):

@@ -145,3 +145,18 @@ def test_a_leader_whose_cable_is_pulled_ends_the_session_in_order(leader, tmp_pa
         assert operator.ends() == 2 and operator.terminal_is_as_it_was
     arm.ask({"clear": True})
     until(lambda: not any(arm.truth()["torque"].values()))
+
+
+def test_a_rollout_on_an_arm_asks_the_operator_at_the_terminal_how_it_went(leader, tmp_path):
+    arm, calibration = leader
+    options = ["--option", f"port={arm.port}", "--option", f"calibration={calibration}", "--option", "cameras={}"]
+    rollout = ["--policy", "policies.hold", "--task", "reach", "--episodes", 1, "--videos", 0, "--out", tmp_path / "r"]
+    with operator_at("rollout", "--robot", MODULE, *options, *rollout) as operator:
+        operator.sees("lay out the scene")
+        operator.type("touch it\n")
+        operator.sees("s for success")
+        operator.type("s")
+        assert operator.ends() == 0 and operator.terminal_is_as_it_was
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["tasks"]["reach"]["successes"] == 1
+    assert json.loads((tmp_path / "r" / "episodes.jsonl").read_text())["instruction"] == "touch it"

@@ -16,6 +16,7 @@ from embodied.teleop.keys import KeyDecoder
 
 READ_BYTES = 1024
 CLEAR = "\r\x1b[K"
+LOCAL_FLAGS = 3  # where tcgetattr lists them
 ESC_S = 0.05  # what follows an Esc within, as an arrow's letters do, belongs to it
 
 
@@ -37,6 +38,7 @@ class Terminal:
             except OSError as error:
                 raise TerminalError("the operator's keys need a terminal, and this process has none") from error
         self._saved = termios.tcgetattr(self._fd)
+        self._saved[LOCAL_FLAGS] |= termios.ICANON | termios.ECHO  # a session that was killed left it without
         self._decoder = KeyDecoder()
         self._status = ""
 
