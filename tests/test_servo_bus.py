@@ -162,7 +162,9 @@ def test_a_servo_that_falls_silent_is_named_once_it_is_certain(emulated: Emulato
 
 def test_a_position_that_no_joint_reaches_so_soon_is_asked_for_again(bus: Bus) -> None:
     reading = read_on(bus, 5)[-1]
-    bus._last = (time.monotonic_ns(), reading.position + 2000)  # as if a wrong one had passed for right
+    bus._last = {
+        i: count + 2000 for i, count in zip(IDS, reading.position.tolist(), strict=True)
+    }  # as if a wrong one had passed for right
     before = bus.statistics.implausible
     read_on(bus, 1)
     assert bus.statistics.implausible > before

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from embodied.pace import Pace
 from embodied.types import Fault, Frame, Intervention, Observation, SkillCall, Step, TextAction
 
 Array = NDArray[np.float64]
-T = TypeVar("T")
 
 FRESH_TICKS = 1.5  # a reading that is no older is not taken again
 
@@ -93,7 +92,7 @@ class ServoArm:
         self._ends_s: float | None = None  # None: no episode runs
         self._success = self._truncated = False
         self._missed: tuple[Fault, ...] = ()
-        self._sent_ns = self._sensed_ns = 0
+        self._told_ns = self._sensed_ns = 0
         self._watchdog = "bus_watchdog" in arm.vendor.registers
         self._bus: Bus | None = None
         self._reading: Reading
@@ -124,7 +123,7 @@ class ServoArm:
         self._goals.begin()
         go_home(self, self._stopped)
         self._instruction = self._lay_out(seed, task)
-        self._sense()
+        self._sense(self.bus.read)
         self._ends_s = time.monotonic() + self._episode_s
         return self._observe(frames=True)
 
@@ -136,10 +135,9 @@ class ServoArm:
         due_ns = time.monotonic_ns()
         for index, setpoint in enumerate(setpoints):
             time.sleep(max(0, due_ns + index * self._tick_ns - time.monotonic_ns()) * 1e-9)
-            self._send(setpoint)
-            self._sense()
+            self.tick(setpoint)
         if not len(setpoints) and time.monotonic_ns() - self._sensed_ns > FRESH_TICKS * self._tick_ns:
-            self._sense()
+            self._sense(self.bus.read)
         self._judge()
         return self._step(frames=frames, looked=not len(setpoints))
 
@@ -177,8 +175,12 @@ class ServoArm:
 
     def tick(self, setpoint: Array) -> Reading:
         """Send one setpoint (n,) rad and return what was read last."""
-        self._send(setpoint)
-        self._sense()
+        now_ns = time.monotonic_ns()
+        if self._watchdog and now_ns - self._told_ns > 0.8e9 * self.arm.watchdog_s:
+            arm_watchdog(self.bus, self.arm.watchdog_s)  # it may have stopped the servos, which take no goals then
+        self._told_ns = now_ns
+        goals = self._goals.of(setpoint, self._reading, now_ns)
+        self._sense(lambda: self.bus.exchange(goals))
         return self._reading
 
     @property
@@ -186,32 +188,21 @@ class ServoArm:
         """Return the state of the servos."""
         return self._health
 
-    def _send(self, setpoint: Array) -> None:
-        now_ns = time.monotonic_ns()
-        if self._watchdog and now_ns - self._sent_ns > 0.8e9 * self.arm.watchdog_s:
-            arm_watchdog(self.bus, self.arm.watchdog_s)  # it may have stopped the servos, which take no goals then
-        self._sent_ns = now_ns
-        self._talk(lambda: self.bus.write_goals(self._goals.of(setpoint, self._reading, now_ns)))
-
-    def _sense(self) -> None:
+    def _sense(self, ask: Callable[[], Reading]) -> None:
+        """Take a reading; where this once there is none, the last one stands and the next Step says so."""
         self._missed, self._sensed_ns = (), time.monotonic_ns()
-        reading = self._talk(self.bus.read)
-        if reading is not None:
-            self._reading = reading
-            self._health.note(reading)
-            self._goals.ease(self._health.overloaded, reading)
-
-    def _talk(self, ask: Callable[[], T]) -> T | None:
-        """Return what a question to the bus brings, None where this once it brought nothing."""
         try:
-            return ask()
+            reading = ask()
         except BusLostError:
             raise
         except PortError as error:
             raise BusLostError(str(error)) from error
         except BusSilentError as error:
             self._missed = (Fault("bus", "bus", str(error)),)
-            return None
+            return
+        self._reading = reading
+        self._health.note(reading)
+        self._goals.ease(self._health.overloaded, reading)
 
     # -- the parts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied.errors import HardwareError
-from embodied.hardware.link import TRIES, Answers, BusStatistics, Link
+from embodied.hardware.link import TRIES, BusStatistics, Link
 from embodied.hardware.port import ANSWER_MS
-from embodied.hardware.vendor import Register, Status, Vendor, from_little, little
+from embodied.hardware.vendor import Register, Row, Status, Vendor, little
 
 Counts = NDArray[np.int64]
 Array = NDArray[np.float64]
@@ -27,19 +27,21 @@ LOST_AFTER = 5  # readings in a row,
 LOST_S = 0.3  # and so long: a machine that is busy may hold back an answer for several ticks
 BY_HAND = 4.0  # times the speed of its motor, at which a person may swing a joint
 LEAST_JUMP = 40  # counts
-FIELDS = ["position", "velocity", "load", "voltage", "temperature"]
+NONE: frozenset[str] = frozenset()
+UNASKED = frozenset({"hardware"})  # alarms of which nothing more is known yet
+ANY_ALARM = 0x80  # the bit by which protocol 2 says that there are some
 
 
 class BusError(HardwareError):
     """A servo bus that does not do what it is told."""
 
 
-class ServoError(BusError):
-    """A servo that does not answer, or refuses a value."""
-
-
 class BusSilentError(BusError):
     """A reading that did not come about within its tick, retries included: the next may."""
+
+
+class ServoError(BusError):
+    """A servo that does not answer, or refuses a value."""
 
 
 class BusLostError(BusSilentError):
@@ -76,14 +78,9 @@ class Bus:
         self.vendor, self.name, self.ids = vendor, port, tuple(ids)
         self._link = Link(vendor, port, baud)
         self._goal = vendor.register("goal_position")
-        self._goals = vendor.sdk.GroupSyncWrite(
-            self._link.port, self._link.handler, self._goal.address, self._goal.size
-        )
-        for servo in self.ids:
-            self._goals.addParam(servo, [0] * self._goal.size)
-        signed = ("present_position", "present_velocity", "present_load")
-        self._decode = [vendor.register(name).decode for name in signed]
-        self._last: tuple[int, Counts] | None = None
+        self._last: dict[int, int] = {}  # positions of the last reading, by servo
+        self._last_ns = 0
+        self._no_alarms = (NONE,) * len(self.ids)
         self._silent = 0  # readings in a row that did not come about
         self._silent_since_ns = 0
         self._alarms: dict[int, frozenset[str]] = {}
@@ -126,8 +123,8 @@ class Bus:
     def know(self, models: Sequence[int]) -> None:
         """Take note of the servos' models, in the order of ids: what their loads mean and how fast they are."""
         known = [self.vendor.models[number] for number in models]
-        self._full_load = [model.load_full for model in known]
-        self._top_counts_s = np.array([model.top_counts_s for model in known]) * BY_HAND
+        self._full_load = np.array([model.load_full for model in known])
+        self._top_counts_s = {i: BY_HAND * model.top_counts_s for i, model in zip(self.ids, known, strict=True)}
 
     # -- every tick
 
@@ -139,15 +136,13 @@ class Bus:
         """
         self.statistics.cycles += 1
         asked_ns = time.monotonic_ns()
-        found: Answers = {}
-        doubted: dict[int, int] = {}
-        missing = self.ids
-        left_ms = READ_WITHIN_MS
+        found: dict[int, Row] = {}
+        take = self._taker(asked_ns, found)
+        missing, left_ms = self.ids, READ_WITHIN_MS
         while True:
             with self._link.patience(min(ANSWER_MS, left_ms)):
-                self._link.sync_read(missing, found)
-            self._doubt(asked_ns, found, doubted)
-            missing = tuple(servo for servo in self.ids if servo not in found)
+                self._link.sync_read(missing, take)
+            missing = tuple([servo for servo in self.ids if servo not in found])
             if not missing:
                 break
             left_ms = READ_WITHIN_MS - (time.monotonic_ns() - asked_ns) * 1e-6 - self._link.wire_ms(len(missing))
@@ -155,15 +150,27 @@ class Bus:
                 self._give_up(missing, asked_ns)
             self.statistics.retries += 1
         self._silent = 0
-        return self._reading(asked_ns, found)
+        if UNASKED in self._alarms.values():
+            self._ask_for_alarms()
+        return self._reading(asked_ns, [found[servo] for servo in self.ids])
 
     def write_goals(self, counts: Counts) -> None:
         """Send goals (n,) in the order of ids, in one sync write; nobody answers that."""
+        if not self._link.sync_write(self._goal, self._goal_bytes(counts)):
+            raise BusSilentError(f"port {self.name} takes no goals")
+
+    def exchange(self, counts: Counts) -> Reading:
+        """Send goals (n,) and return what the servos sense as they take them, as write_goals and read, but sooner."""
+        with self._link.holding_back():
+            self.write_goals(counts)
+        return self.read()
+
+    def _goal_bytes(self, counts: Counts) -> list[int]:
+        goal, data = self._goal, list[int]()
         for servo, count in zip(self.ids, counts.tolist(), strict=True):
-            self._goals.changeParam(servo, little(self._goal.encode(count), self._goal.size))
-        result = self._goals.txPacket()
-        if result != self.vendor.sdk.COMM_SUCCESS:
-            raise BusSilentError(f"port {self.name} takes no goals: {self._link.handler.getTxRxResult(result)}")
+            data.append(servo)
+            data += little(goal.encode(count), goal.size)
+        return data
 
     # -- one register at a time, in no hurry
 
@@ -250,23 +257,27 @@ class Bus:
 
     # -- judging
 
-    def _doubt(self, asked_ns: int, found: Answers, doubted: dict[int, int]) -> None:
-        """Throw out positions that no joint reaches so soon; what is said twice in a tick is so."""
-        if self._last is None:
-            return
-        then_ns, last = self._last
-        may = (self._top_counts_s * ((asked_ns - then_ns) * 1e-9) + LEAST_JUMP).tolist()
-        its = self.vendor.registers["present_position"]
-        offset = its.address - self.vendor.block_at
-        for servo, before, most in zip(self.ids, last.tolist(), may, strict=True):
-            if servo not in found:
-                continue
-            count = its.decode(from_little(found[servo].data[offset : offset + its.size]))
-            said_again = servo in doubted and abs(count - doubted[servo]) <= LEAST_JUMP
-            if abs(count - before) > most and not said_again:
-                doubted[servo] = count
-                del found[servo]
-                self.statistics.implausible += 1
+    def _taker(self, asked_ns: int, found: dict[int, Row]) -> Callable[[Status], None]:
+        """Return what is done with each answer of a reading, as it comes: there is time while the next is on the wire.
+
+        Positions that no joint reaches so soon are thrown out; what is said twice in a tick is so.
+        """
+        doubted: dict[int, int] = {}
+        since_s = (asked_ns - self._last_ns) * 1e-9
+
+        def take(status: Status) -> None:
+            row = self.vendor.unpack(status.data)
+            before, top_counts_s = self._last.get(status.id), self._top_counts_s[status.id]
+            if before is not None and abs(row.position - before) > top_counts_s * since_s + LEAST_JUMP:
+                said_before, doubted[status.id] = doubted.get(status.id), row.position
+                if said_before is None or abs(row.position - said_before) > LEAST_JUMP:
+                    self.statistics.implausible += 1
+                    return
+            found[status.id] = row
+            if status.error or self._alarms:
+                self._note_alarms(status)
+
+        return take
 
     def _give_up(self, missing: tuple[int, ...], asked_ns: int) -> None:
         self.statistics.lost += 1
@@ -282,34 +293,34 @@ class Bus:
         where = "the arm's power supply and cables" if every else "its cable, and at that of the servo before it"
         raise BusLostError(f"{who} for {silent_s:.1f} s, {self._silent} times asked: look at {where}")
 
-    def _reading(self, asked_ns: int, found: Answers) -> Reading:
-        raw = b"".join([found[servo].data for servo in self.ids])
-        rows = np.frombuffer(raw, self.vendor.block)[
-            FIELDS
-        ].tolist()  # six plain numbers are quicker than arrays of six
-        decode = self._decode
-        position = np.array([decode[0](row[0]) for row in rows], np.int64)
-        self._last = (asked_ns, position)
+    def _reading(self, asked_ns: int, rows: list[Row]) -> Reading:
+        self._last, self._last_ns = {i: row.position for i, row in zip(self.ids, rows, strict=True)}, asked_ns
+        numbers = np.array(rows, np.float64)
         return Reading(
             time_ns=asked_ns,
-            position=position,
-            velocity_counts_s=np.array([decode[1](row[1]) * self.vendor.velocity_counts_s for row in rows]),
-            load=np.array([decode[2](row[2]) / full for row, full in zip(rows, self._full_load, strict=True)]),
-            voltage_v=np.array([row[3] * self.vendor.volts for row in rows]),
-            temperature_c=np.array([float(row[4]) for row in rows]),
-            alarms=tuple([self._alarms_of(found[servo]) for servo in self.ids]),
+            position=numbers[:, 0].astype(np.int64),
+            velocity_counts_s=numbers[:, 1] * self.vendor.velocity_counts_s,
+            load=numbers[:, 2] / self._full_load,
+            voltage_v=numbers[:, 3] * self.vendor.volts,
+            temperature_c=numbers[:, 4],
+            alarms=self._alarms_by_servo(),
         )
 
-    def _alarms_of(self, status: Status) -> frozenset[str]:
-        """Name a servo's alarms; where its answer says only that there are some, it is asked once which."""
-        if not self.vendor.error_alarms & status.error:
+    def _alarms_by_servo(self) -> tuple[frozenset[str], ...]:
+        return tuple([self._alarms.get(servo, NONE) for servo in self.ids]) if self._alarms else self._no_alarms
+
+    def _note_alarms(self, status: Status) -> None:
+        """Note a servo's alarms; where its answer says only that there are some, UNASKED stands for them."""
+        bits = self.vendor.error_alarms & status.error
+        if not bits:
             self._alarms.pop(status.id, None)
-            return frozenset()
-        if self.vendor.error_alarms != 0x80:
-            return self.vendor.alarm_names(status.error)
-        if status.id not in self._alarms:
-            bits = self._link.ask(status.id, "alarms", tries=1)
-            if bits is None:
-                return frozenset({"hardware"})
+        elif bits != ANY_ALARM:
             self._alarms[status.id] = self.vendor.alarm_names(bits)
-        return self._alarms[status.id]
+        else:
+            self._alarms.setdefault(status.id, UNASKED)
+
+    def _ask_for_alarms(self) -> None:
+        """Ask those servos which alarms they have whose answers said only that there are some."""
+        for servo, names in tuple(self._alarms.items()):
+            if names is UNASKED and (bits := self._link.ask(servo, "alarms", tries=1)) is not None:
+                self._alarms[servo] = self.vendor.alarm_names(bits)

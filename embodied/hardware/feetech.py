@@ -6,13 +6,13 @@ negative ones as a magnitude and a sign bit. Nothing stops such a servo when its
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
-import numpy as np
 import scservo_sdk
 
 from embodied.hardware.port import BlockingPort
-from embodied.hardware.vendor import Model, Register, Status, Vendor
+from embodied.hardware.vendor import Model, Register, Row, Status, Vendor
 
 REGISTERS = {
     "firmware_major": Register(0, 1, eeprom=True),
@@ -44,6 +44,9 @@ REGISTERS = {
 }
 
 
+BLOCK = struct.Struct("<HHHBB")  # from present_position to present_temperature
+
+
 class Port(BlockingPort, scservo_sdk.PortHandler):  # type: ignore[misc]
     """Feetech's port, which waits."""
 
@@ -56,6 +59,17 @@ def receive(handler: Any, port: Any) -> tuple[Status | None, int]:  # noqa: ANN4
     return Status(packet[2], packet[4], bytes(packet[5 : packet[3] + 3])), result
 
 
+def unpack(data: bytes) -> Row:
+    """Return what a servo's block says."""
+    position, velocity, load, voltage, temperature = BLOCK.unpack(data)
+    return Row(_signed(position, 15), _signed(velocity, 15), _signed(load, 10), voltage, temperature)
+
+
+def _signed(raw: int, bit: int) -> int:
+    magnitude: int = raw & ((1 << bit) - 1)
+    return -magnitude if raw >> bit & 1 else magnitude
+
+
 FEETECH = Vendor(
     name="feetech",
     sdk=scservo_sdk,
@@ -65,14 +79,14 @@ FEETECH = Vendor(
     models={777: Model("STS3215", load_full=1000.0, top_counts_s=3600.0)},
     bauds={1_000_000: 0, 500_000: 1, 250_000: 2, 128_000: 3, 115_200: 4, 57_600: 5, 38_400: 6, 19_200: 7},
     status=receive,
-    block=np.dtype(
-        [("position", "<u2"), ("velocity", "<u2"), ("load", "<u2"), ("voltage", "u1"), ("temperature", "u1")]
-    ),
     block_at=REGISTERS["present_position"].address,
+    block_size=BLOCK.size,
+    unpack=unpack,
     firmware=lambda get: f"{get('firmware_major')}.{get('firmware_minor')}",
     homing_sign=-1,
     velocity_counts_s=1.0,
     torque_full=1000,
     alarms={1: "voltage", 2: "sensor", 4: "temperature", 8: "current", 32: "overload"},
     error_alarms=0x7F,
+    strain=0.75,  # it gives up above 0.8, its overload_torque from the factory
 )

@@ -18,8 +18,7 @@ WARM_C = 15.0  # below the temperature at which a servo switches itself off, and
 HOT_C = 5.0
 LOW_SHARE, LEAST_SHARE = 0.85, 0.7  # of the voltage that was there when the arm was opened
 MARGIN_V = 0.3  # above the least voltage at which a servo works
-HEAVY = 0.75  # share of its own effort; an STS3215 gives up after 2 s above 0.8
-HEAVY_S, TOO_HEAVY_S = 0.5, 1.2
+HEAVY_S, TOO_HEAVY_S = 0.5, 1.5  # an STS3215 gives up after 2 s; how long Dynamixels strain is not documented
 CERTAIN = 3  # readings in a row: one may be wrong in spite of its checksum
 ALARM_KINDS = {"temperature": "temperature", "voltage": "voltage", "overload": "load", "current": "load"}
 RELIEF = {
@@ -69,6 +68,7 @@ class Health:
         self._most_v = np.array([one.most_v for one in bounds])
         self._low_v = np.maximum(least_v + 2 * MARGIN_V, LOW_SHARE * normal_v)
         self._least_v = np.maximum(least_v + MARGIN_V, LEAST_SHARE * normal_v)
+        self._strain = arm.vendor.strain
         self._heavy = max(CERTAIN, round(HEAVY_S * arm.servo_hz))
         self._too_heavy = max(CERTAIN, round(TOO_HEAVY_S * arm.servo_hz))
         self._runs = np.zeros((7, len(arm.joints)), np.int64)  # readings in a row, a rule each
@@ -112,7 +112,7 @@ class Health:
     def _rules(self, reading: Reading) -> tuple[_Rule, ...]:
         celsius, volts, effort = reading.temperature_c, reading.voltage_v, np.abs(reading.load)
         alarmed = np.array([bool(names) for names in reading.alarms])
-        heavy = effort >= HEAVY
+        heavy = effort >= self._strain
         return (  # of one kind the later word holds
             _Rule("temperature", False, celsius >= self._most_c - WARM_C, "is warm, {:.0f} °C", celsius, CERTAIN),
             _Rule("temperature", True, celsius >= self._most_c - HOT_C, "is too hot, {:.0f} °C", celsius, CERTAIN),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from embodied.hardware.vendor import Register, Status, Vendor, from_little, sync
 
 TRIES = 4  # of one register
 READ = 2  # the instruction of protocol 1
-Answers = dict[int, Status]
+Take = Callable[[Status], None]
 
 
 @dataclass
@@ -64,18 +64,32 @@ class Link:
 
     def wire_ms(self, servos: int) -> float:
         """Return how long a sync read of so many servos is on the wire."""
-        return float(self.port.tx_time_per_byte) * sync_bytes(self.vendor, servos, read=self.vendor.block.itemsize)
+        return float(self.port.tx_time_per_byte) * sync_bytes(self.vendor, servos, read=self.vendor.block_size)
 
-    def sync_read(self, ids: tuple[int, ...], answers: Answers) -> None:
-        """Ask the servos of ids for the vendor's block, and add the good answers to answers."""
-        size = self.vendor.block.itemsize
+    def sync_read(self, ids: tuple[int, ...], take: Take) -> None:
+        """Ask the servos of ids for the vendor's block, and hand over each good answer as it comes."""
+        size = self.vendor.block_size
         if ids not in self._groups:
             group = self.sdk.GroupSyncRead(self.port, self.handler, self.vendor.block_at, size)
             for servo in ids:
                 group.addParam(servo)
             self._groups[ids] = group
         if self._groups[ids].txPacket() == self.sdk.COMM_SUCCESS:
-            self._receive(ids, size, answers)
+            self._receive(ids, size, take)
+
+    def sync_write(self, register: Register, data: list[int]) -> bool:
+        """Write a register of several servos, data being each one's id and bytes; return whether it went out."""
+        result = self.handler.syncWriteTxOnly(self.port, register.address, register.size, data, len(data))
+        return bool(result == self.sdk.COMM_SUCCESS)
+
+    @contextmanager
+    def holding_back(self) -> Iterator[None]:
+        """Keep what is written meanwhile until the next packet goes out."""
+        self.port.holds_back = True
+        try:
+            yield
+        finally:
+            self.port.holds_back = False
 
     def ask(self, id: int, register: str, tries: int = TRIES) -> int | None:
         """Return a register's value, None where the servo does not answer."""
@@ -85,23 +99,23 @@ class Link:
 
     def ask_block(self, id: int) -> Status | None:
         """Return one servo's answer to a question for the vendor's block."""
-        return self.ask_bytes(id, self.vendor.block_at, self.vendor.block.itemsize)
+        return self.ask_bytes(id, self.vendor.block_at, self.vendor.block_size)
 
     def ask_bytes(self, id: int, address: int, size: int, tries: int = TRIES) -> Status | None:
         """Return one servo's answer to a question for size bytes of its table."""
-        answers: Answers = {}
+        answers: list[Status] = []
         # An adapter may echo a question, which in protocol 1 is built as an answer is: to a READ of two bytes, itself.
         echo = bytes((address & 0xFF, size)) if self.vendor.protocol < 2 else b""
         for _ in range(tries):
             if self.handler.readTx(self.port, id, address, size) == self.sdk.COMM_SUCCESS:
-                self._receive((id,), size, answers, echo)
+                self._receive((id,), size, answers.append, echo)
             if answers:
-                return answers[id]
+                return answers[0]
         return None
 
     def another_answers(self, id: int) -> bool:
         """Ask for the block once more and say whether a second answer follows the first."""
-        size = self.vendor.block.itemsize
+        size = self.vendor.block_size
         if self.ask_bytes(id, self.vendor.block_at, size, tries=1) is None:
             return False
         self.port.setPacketTimeout(size)
@@ -117,8 +131,8 @@ class Link:
         """Let go of the port; idempotent."""
         self.port.closePort()
 
-    def _receive(self, ids: tuple[int, ...], size: int, answers: Answers, echo: bytes = b"") -> None:
-        """Take answers until those of ids are there, the last of them has spoken, or none comes in time.
+    def _receive(self, ids: tuple[int, ...], size: int, take: Take, echo: bytes = b"") -> None:
+        """Hand over answers until those of ids are there, the last of them has spoken, or none comes in time.
 
         The SDKs' own loop over a sync read gives up at the first that fails, the good ones behind it too, and takes
         answers of any length.
@@ -136,7 +150,7 @@ class Link:
             elif status.id not in waiting or len(status.data) != size:
                 self.statistics.corrupt += 1
             else:
-                answers[status.id] = status
+                take(status)
                 waiting.discard(status.id)
                 if status.id == ids[-1]:
                     return  # they speak in turn: who has not will not

@@ -53,7 +53,7 @@ def make_arm(
         parts = Parts(only_port() if port is None else port, calibrated, readers, staged)
 
         def make() -> Robot:
-            _prefer_this_thread()
+            prefer_this_thread()
             return SafeRobot(ServoArm(arm, parts, episode_s=episode_s))
 
         robot = RealTimeRobot(make)
@@ -82,7 +82,7 @@ def _prefer_this_process() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
-def _prefer_this_thread() -> None:
+def prefer_this_thread() -> None:
     """Have this thread woken before all others, where that is allowed."""
     with suppress(OSError, AttributeError):  # not permitted, or another system
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))

@@ -45,6 +45,7 @@ class BlockingPort:
     packet_timeout: float
     tx_time_per_byte: float
     answer_ms = ANSWER_MS
+    holds_back = False  # what is written goes out with the next packet: one transfer of a USB adapter instead of two
 
     def setupPort(self, cflag_baud: int) -> bool:  # noqa: N802
         """Open the port for this process alone; raise PortError, with what to do."""
@@ -57,7 +58,7 @@ class BlockingPort:
             self.ser = open_serial(self.port_name, self.baudrate)
             self.is_open = True
         self._fd: int = self.ser.fileno()
-        self._coming = bytearray()
+        self._coming, self._going = bytearray(), b""
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self.tx_time_per_byte = 10 * 1000.0 / self.baudrate  # 8 bits between a start and a stop bit, in ms
@@ -79,9 +80,13 @@ class BlockingPort:
             raise self._lost(error) from error
 
     def writePort(self, packet: list[int]) -> int:  # noqa: N802
-        """Write a packet; return how many of its bytes went out."""
+        """Write a packet; return how many of its bytes went out. One that nobody answers may wait for the next."""
+        self._going += bytes(packet)
+        if self.holds_back:
+            return len(packet)
+        going, self._going = self._going, b""
         try:
-            return os.write(self._fd, bytes(packet))
+            return len(packet) - (len(going) - os.write(self._fd, going))
         except BlockingIOError:
             return 0
         except OSError as error:

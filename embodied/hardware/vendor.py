@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from embodied.errors import UnknownNameError
 
@@ -50,7 +48,17 @@ class Model:
     top_counts_s: float  # its speed without load at the highest voltage it takes
 
 
-@dataclass(frozen=True)
+class Row(NamedTuple):
+    """What one servo senses, in the units of its registers."""
+
+    position: int
+    velocity: int
+    load: int
+    voltage: int
+    temperature: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A servo's answer, once its checksum is known to be right."""
 
@@ -71,14 +79,16 @@ class Vendor:
     models: Mapping[int, Model]
     bauds: Mapping[int, int]  # baud rate to the register's code
     status: Callable[[Any, Any], tuple[Status | None, int]]  # of the SDK's packet handler and port: one answer
-    block: np.dtype[Any]  # present position, velocity, load, voltage and temperature, as they lie in the table
-    block_at: int
+    block_at: int  # where all that a reading needs lies,
+    block_size: int
+    unpack: Callable[[bytes], Row]  # and what it says
     firmware: Callable[[Callable[[str], int]], str]  # from registers by name
     homing_sign: int  # present = actual + homing_sign * homing_offset
     velocity_counts_s: float  # of one unit of the velocity registers
     torque_full: int  # what torque_limit reads where nothing is limited
     alarms: Mapping[int, str]  # bit of the alarms' register to its name
     error_alarms: int  # bits of an answer's error byte: the alarms themselves, or 0x80: that there are some
+    strain: float  # share of a servo's full effort that it does not bear for long
     factory_id: int = 1
     counts_a_turn: int = 4096
     volts: float = 0.1  # of one unit of the voltage registers
