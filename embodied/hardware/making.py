@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -42,8 +42,7 @@ def make_arm(
     handshake. Raise HardwareError for what cannot be opened; nothing stays open then.
     """
     arm = replace(arm, cameras=_declared(arm, cameras))
-    _prefer_this_process()
-    with ExitStack() as opened:
+    with ExitStack() as opened, _preferred():
         calibrated = Calibration.load(Path(calibration) if calibration else default_path(arm.name), arm)
         readers = {camera.name: _open_camera(camera, cameras[camera.name]) for camera in arm.cameras}
         for reader in readers.values():
@@ -75,11 +74,23 @@ def _open_camera(camera: Camera, settings: object) -> FrameSource:
     return CameraReader(camera, CameraSettings.of(cast(Any, settings)))
 
 
-def _prefer_this_process() -> None:
-    """Put the threads made from now on before other programs': any of them may hold what the loop waits for."""
+@contextmanager
+def _preferred() -> Iterator[None]:
+    """Put the threads that are made meanwhile, the cameras', before other programs: the loop may wait for one of them.
+
+    A policy in this process is not put before them: the kernel carries a serial port's bytes at the usual priority, and
+    must not wait for it.
+    """
     sys.setswitchinterval(SWITCH_S)
+    before: int | None = None
     with suppress(OSError, AttributeError):  # not permitted, or another system
+        before = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def prefer_this_thread() -> None:
