@@ -132,7 +132,7 @@ class ArmKinematics:
             velocity = mink.solve_ik(self._configuration, [self._task], 1.0, "daqp", damping=1e-8, limits=self._limits)
             self._configuration.integrate_inplace(velocity, 1.0)
         error = self._task.compute_error(self._configuration)
-        joints = self._configuration.q[:5].copy()
+        joints = np.clip(self._configuration.q[:5], self.low_rad, self.high_rad)  # a rounding error may lie beyond
         return Solution(joints, float(np.linalg.norm(error[:3])), float(np.linalg.norm(error[3:])))
 
     def _guess(self, pose: ToolPose) -> Array:
