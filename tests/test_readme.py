@@ -21,7 +21,10 @@ from tests.robot_contract import RobotContract
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for line in README.splitlines() if line.startswith("embodied ")]
+PAGES = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+PROMPT = re.compile(r"^(?:\w+\$ +)?(embodied .*)$")  # as in "robot$  embodied host ..."
+LINES = [PROMPT.match(line) for page in PAGES for line in page.replace("\\\n", " ").splitlines()]
+COMMANDS = sorted({line[1] for line in LINES if line})
 
 
 def example(name: str, folder: Path) -> Path:
@@ -41,7 +44,12 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_its_verb_and_its_flags(command: str) -> None:
+def test_every_command_has_its_verb_and_its_flags(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (arm,) = re.findall(r"`arm.json`:\n\n```\n({.*})\n```", PAGES[1])
+    (tmp_path / "arm.json").write_text(arm, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     verb, *arguments = shlex.split(command, comments=True)[1:]
     assert verb in VERBS
     parser = argparse.ArgumentParser()

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from tests.servo_emulator.requests import Requests
 
 NEXT = """
-The emulated {robot} is switched on. Its arm is {state}. Its port and cameras are in {file}: {shown}
+The emulated {robot} is switched on. Its arm is {state}. {file} says where it is.
+{shown}
 Next, in another terminal (`. .venv/bin/activate` first):
   embodied setup embodied.robots.{robot} --port {port}          # where it is fresh
-  embodied calibrate embodied.robots.{robot} --port {port}
-  embodied collect --teleop keyboard --robot embodied.robots.{robot} --options {file} \\
-      --task reach --episodes 3 --show 8000 --out data/mine
-  embodied finetune --dataset data/mine --out runs/mine --steps 200 --start policies/checkpoints/so101
-  embodied rollout --robot embodied.robots.{robot} --options {file} --option stage=unix:{control} \\
-      --policy policies.token --task pick_place --episodes 3 --mode async --out runs/arm
+  embodied calibrate embodied.robots.{robot} --port {port} --out {calibration}
 """
+ON = """  embodied collect --teleop keyboard --robot embodied.robots.so101 --options {file} \\
+      --task reach --instruction "point at the red cube" --episodes 3 --show 8000 --out data/mine
+  embodied finetune --dataset data/mine --out runs/mine --steps 200 --start policies/checkpoints/so101
+  embodied rollout --robot embodied.robots.so101 --options {file} --option stage=unix:{control} \\
+      --policy policies.token --checkpoint runs/mine --task reach --episodes 3 --mode async --out runs/arm
+"""
+HOST = "  embodied host embodied.robots.{robot} --options {file}\n"
 
 
 def main() -> None:
@@ -46,8 +49,9 @@ def main() -> None:
     arm = Arm(options)
     requests = Requests(arm)
     control = ControlServer(options.control, requests.handle)
-    if arguments.write_calibration:
-        write_calibration(arguments.write_calibration, options.vendor, arm.servos)
+    files = [arguments.write_calibration, None if arguments.quiet else _calibration(options)]
+    for file in filter(None, files):
+        write_calibration(file, options.vendor, arm.servos)
     arm.start()
     control.start()
     about = {"port": options.port_link, "control": options.control, "pid": os.getpid(), "cameras": arm.urls}
@@ -75,12 +79,19 @@ def _talk(requests: Requests, stop: threading.Event) -> None:
     stop.set()
 
 
+def _calibration(options: Options) -> str | None:
+    """Return where the calibration of an arm that has one is written for a person's commands."""
+    return f"{options.port_link}.calibration.json" if options.state == "calibrated" else None
+
+
 def _next(robot: str, options: Options, urls: Mapping[str, str]) -> str:
-    file = Path(f"{options.port_link}.json")
-    cameras = {"cameras": urls} if robot == "so101" else {}  # a Koch declares none
-    file.write_text(json.dumps({"port": options.port_link, **cameras}) + "\n", encoding="utf-8")
-    told = {"port": options.port_link, "control": options.control, "file": file, "shown": " ".join(urls.values())}
-    return NEXT.format(robot=robot, state=options.state, **told)
+    calibration, file = f"{options.port_link}.calibration.json", Path(f"{options.port_link}.json")
+    cameras = {"cameras": urls} if urls else {}
+    about = {"port": options.port_link, "calibration": calibration, **cameras}
+    file.write_text(json.dumps(about) + "\n", encoding="utf-8")
+    names = {"robot": robot, "state": options.state, "control": options.control, "file": file, **about}
+    shown = f"Its cameras: {' '.join(urls.values())}" if urls else "It has no cameras."
+    return (NEXT + (ON if robot == "so101" else HOST)).format(**names, shown=shown)
 
 
 def _parser() -> argparse.ArgumentParser:
