@@ -6,17 +6,19 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import TypeVar
 
 from embodied.drive import Chunk, Drive
-from embodied.errors import EmbodiedError, InvalidActionError, ProtocolError
+from embodied.errors import EmbodiedError, HardwareError, InvalidActionError, ProtocolError
 from embodied.pace import Pace, Regularity
 from embodied.safety import Limited, Servo, bare
 from embodied.types import Action, Observation, PoseAction, Robot, RobotSpec, Step
 
 T = TypeVar("T")
+
+AGAIN_S = 0.05  # between two words to a body that has not stopped yet
 
 
 class RealTimeRobot(Limited):
@@ -36,6 +38,7 @@ class RealTimeRobot(Limited):
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._asking = threading.Lock()  # so that nothing is asked of a loop that has ended
         self._closing = self._closed = False
+        self._stops = 0
         made: Future[Servo] = Future()
         self._thread = threading.Thread(target=self._run, args=(make_robot, made), name="realtime", daemon=True)
         self._thread.start()
@@ -53,9 +56,17 @@ class RealTimeRobot(Limited):
         return self._pace.regularity
 
     def reset(self, seed: int, task: str) -> Observation:
-        """Come to rest, then begin an episode; raise UnknownNameError for a task the robot does not have."""
+        """Come to rest, then begin an episode; raise UnknownNameError for a task the robot does not have.
+
+        A stop that comes before it has begun ends it: raise HardwareError, or what the body raises then.
+        """
         self._spec.require_task(task)
-        return self._ask(lambda: self._begin(seed, task))
+        stops = self._stops
+        begun = self._put(lambda: self._begin(seed, task, stops))
+        while not wait([begun], AGAIN_S).done:
+            if self._stops != stops:
+                self.body.stop()  # again, since a body that was just about to begin took no note of it
+        return begun.result()
 
     def step(self, *actions: Action, frames: bool = True) -> Step:
         """Carry out the actions after those under way and return as the last one begins; otherwise as Robot.step.
@@ -78,17 +89,23 @@ class RealTimeRobot(Limited):
     def stop(self) -> None:
         """Brake from the next tick on and drop what has not begun; idempotent, safe from any thread, does not wait."""
         with self._asking:
+            self._stops += 1
             if not self._closed:
                 self._requests.put(lambda: self._drive.halt())
         self.body.stop()
 
     def close(self) -> None:
-        """Come to rest, close the body and end the loop; idempotent."""
+        """Come to rest, a reset that is under way too, close the body and end the loop; idempotent."""
         self._closing = True
-        self._thread.join()
+        while self._thread.is_alive():
+            self.body.stop()
+            self._thread.join(AGAIN_S)
 
     def _ask(self, work: Callable[[], T]) -> T:
         """Run work on the loop's thread, between two ticks, and return what it returns."""
+        return self._put(work).result()
+
+    def _put(self, work: Callable[[], T]) -> Future[T]:
         result: Future[T] = Future()
 
         def run() -> None:
@@ -101,12 +118,16 @@ class RealTimeRobot(Limited):
             if self._closed:
                 raise ProtocolError(f"{self._spec.name} is closed")
             self._requests.put(run)
-        return result.result()
+        return result
 
     def _run(self, make_robot: Callable[[], Robot], made: Future[Servo]) -> None:
         try:
             body = _servo(make_robot())
-            self._drive = Drive(body)
+            try:
+                self._drive = Drive(body)
+            except BaseException:
+                body.close()
+                raise
             self._pace = Pace(self._drive.tick_s)
         except BaseException as error:
             made.set_exception(error)
@@ -124,8 +145,10 @@ class RealTimeRobot(Limited):
         while not self._requests.empty():
             self._requests.get()()
 
-    def _begin(self, seed: int, task: str) -> Observation:
+    def _begin(self, seed: int, task: str, stops: int) -> Observation:
         self._come_to_rest()
+        if self._closing or self._stops != stops:
+            raise HardwareError(f"{self._spec.name} was stopped before it began")
         try:
             return self._drive.begin(seed, task)
         finally:

@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from embodied.cameras.asked import check_rate, check_size
@@ -119,14 +118,14 @@ class CameraReader:
                 with closing(open_source(self.settings)) as source:
                     self._source = source
                     self._read_on(source)
-            except (CameraError, cv2.error, OSError) as error:
+            except Exception as error:  # whatever it is: who looks is told, where a thread that ends would say nothing
                 if not self._settled.is_set():
-                    self._refusal = CameraError(self._says(str(error)))
+                    self._refusal = CameraError(self._says(_said(error)))
                     self._settled.set()
                     return
                 tries = 0 if self._shot.taken_ns > opened_ns else tries + 1
                 wait_s = BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]
-                self._lose(f"{error}; opening it again in {wait_s:g} s{f', try {tries + 1}' if tries else ''}")
+                self._lose(f"{_said(error)}; opening it again in {wait_s:g} s{f', try {tries + 1}' if tries else ''}")
                 self._closing.wait(wait_s)
 
     def _read_on(self, source: Source) -> None:
@@ -169,6 +168,10 @@ class CameraReader:
 
     def _says(self, what: str) -> str:
         return f"camera {self.camera.name!r}: {what}"
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, CameraError | OSError) else f"{type(error).__name__}: {error}"
 
 
 _READERS: weakref.WeakSet[CameraReader] = weakref.WeakSet()

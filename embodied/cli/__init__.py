@@ -33,6 +33,7 @@ VERBS = {
     "doctor": "say what this machine can do, what is missing and the command that mends it",
 }
 
+OURS = {"embodied", "envs", "policies"}  # of which a module that is missing is a bug
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -65,6 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_.code if isinstance(exit_.code, int) else EXIT_USER_ERROR
     except EmbodiedError as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OURS:
+            raise
+        needs = f"embodied {name} needs {error.name!r}, which is not installed here"
+        print(f"error: {needs}; embodied doctor names the command", file=sys.stderr)
         return EXIT_USER_ERROR
     except BrokenPipeError:
         # The reader of a pipe left (`embodied ... | head`); what is still buffered has nowhere to go.

@@ -1,12 +1,13 @@
 """Calibrate an arm, guided: hold it in its middle pose, then move every joint from stop to stop.
 
 The servos' homing offsets and limits are set, and kept in a file beside who the servos are; an arm whose servos differ
-from its file does not move. Until the last step nothing is written. Exits with 0 when done, 2 if it could not be.
+from its file does not move. What is not finished is undone. Exits with 0 when done, 2 if it could not be.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ EXAMPLE = """example:
 """
 
 AGAIN = "again"
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.02
 MAY_SWING = 300  # counts that a limp arm may move between two readings half a second apart
 
@@ -55,10 +57,16 @@ def run(args: argparse.Namespace) -> int:
         with _left_as_it_was(bus, arm, settings, path):
             prompt = Prompt()
             _relax(bus, arm, prompt)
+            settings.settle()  # whoever used the servos before may have had them count otherwise,
+            for servo in bus.ids:
+                bus.set(servo, "return_delay", 0)  # and from the factory they answer late
             fitted = _measure(bus, arm, settings, prompt)
             _write(bus, arm, settings, fitted)
+            kept = _keep(path)
             _calibration(arm, found, fitted).save(path)
     print(f"{arm.name} is calibrated: written to its servos and to {path}")
+    if kept is not None:
+        print(f"the calibration that was there is kept in {kept}")
     where = "" if path == default_path(arm.name) else f" --option calibration={path}"
     print(f"its motors stay off until it is opened: embodied host {args.robot} --option port={port}{where}")
     return 0
@@ -118,6 +126,18 @@ def _write(bus: Bus, arm: ArmModel, settings: Settings, fitted: Mapping[str, Fit
             )
 
 
+def _keep(path: Path) -> Path | None:
+    """Copy the calibration that is about to be replaced, if there is one, and return where to."""
+    if not path.exists():
+        return None
+    kept = path.with_name(f"{path.name}.bak")
+    try:
+        shutil.copyfile(path, kept)
+    except OSError as error:
+        raise CalibrationError(f"cannot keep the calibration {path} as {kept}: {error.strerror}") from error
+    return kept
+
+
 def _calibration(arm: ArmModel, found: tuple[Found, ...], fitted: Mapping[str, Fitted]) -> Calibration:
     joints = {}
     for joint, servo in zip(arm.joints, found, strict=True):
@@ -154,9 +174,10 @@ def _state(arm: ArmModel, lost: list[int]) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let a second Ctrl-C wait until the servos have their settings back."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let a second Ctrl-C, or a terminal that closes, wait until the servos have their settings back."""
+    before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -28,6 +28,7 @@ BACKENDS = ("egl", "osmesa")
 EGL_PACKAGES = ("libegl1", "libegl-mesa0", "libgl1-mesa-dri", "libopengl0", "libgl1")  # Debian's names
 OSMESA_PACKAGES = ("libosmesa6",)
 RENDER_TIMEOUT_S = 60
+GPU_TIMEOUT_S = 20.0
 NEEDED_DISK_GB = 2.0
 
 # extra -> (what it is for, its packages); the first three are what a simulation with a policy needs.
@@ -175,7 +176,10 @@ def _gpu() -> str:
     if tool is None:
         return "none; the policy runs on the CPU"
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, timeout=GPU_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return "driver does not answer"
     return "; ".join(listed.stdout.split("\n")).strip("; ") if listed.returncode == 0 else "driver does not answer"
 
 

@@ -81,6 +81,7 @@ def _set_up(bus: Bus, arm: ArmModel, joint: Joint, bauds: Sequence[int]) -> None
     if servo.model != joint.model:
         raise ServoError(f"this servo is a {name}; {joint.name} of {arm.name} has a {arm.vendor.model(joint.model)}")
     if (servo.id, baud) == (joint.id, arm.baud):
+        bus.set(joint.id, "return_delay", 0)
         print(f"{joint.name}: this {name} has id {joint.id} at {baud} baud already", flush=True)
         return
     bus.baud = baud
@@ -92,6 +93,7 @@ def _set_up(bus: Bus, arm: ArmModel, joint: Joint, bauds: Sequence[int]) -> None
         bus.baud = arm.baud
     if bus.ping(joint.id) is None:
         raise ServoError(f"{joint.name} does not answer at id {joint.id} and {arm.baud} baud, which it was given")
+    bus.set(joint.id, "return_delay", 0)  # from the factory it may wait longer than six servos have in a tick
     was = f"id {servo.id} at {baud} baud"
     print(f"{joint.name}: this {name} had {was}, and has id {joint.id} at {arm.baud} baud now", flush=True)
 

@@ -49,6 +49,7 @@ class ArmModel:
     watchdog_s: float = 0.5
     version: str = "1"
     baud: int = 1_000_000
+    module: str = "ROBOT"  # that it is declared in, as an advice names it
 
     @property
     def ids(self) -> tuple[int, ...]:

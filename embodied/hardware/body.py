@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,7 +20,7 @@ from embodied.hardware.calibration import Calibration, radians_of
 from embodied.hardware.goals import Goals
 from embodied.hardware.health import CERTAIN, Health
 from embodied.hardware.homing import go_home
-from embodied.hardware.opening import arm_watchdog, hold, open_bus, read_patiently
+from embodied.hardware.opening import arm_watchdog, hold, open_bus, read_patiently, set_up
 from embodied.hardware.port import PortError
 from embodied.hardware.stage import Stage
 from embodied.hardware.verbs import Verbs
@@ -30,6 +30,7 @@ from embodied.types import Fault, Frame, Intervention, Observation, SkillCall, S
 Array = NDArray[np.float64]
 
 FRESH_TICKS = 1.5  # a reading that is no older is not taken again
+UNTOLD = 0.8  # of the watchdog's time: whoever has stood still for so long looks before it moves
 
 
 class Shot(Protocol):
@@ -93,6 +94,8 @@ class ServoArm:
         self._success = self._truncated = False
         self._missed: tuple[Fault, ...] = ()
         self._told_ns = self._sensed_ns = 0
+        self._asked = 0  # whose motor was looked at last
+        self._lost = False
         self._watchdog = "bus_watchdog" in arm.vendor.registers
         self._bus: Bus | None = None
         self._reading: Reading
@@ -138,6 +141,8 @@ class ServoArm:
             self.tick(setpoint)
         if not len(setpoints) and time.monotonic_ns() - self._sensed_ns > FRESH_TICKS * self._tick_ns:
             self._sense(self.bus.read)
+        if not len(setpoints) and self._ends_s is not None:
+            self._require_next_on()
         self._judge()
         return self._step(frames=frames, looked=not len(setpoints))
 
@@ -149,16 +154,16 @@ class ServoArm:
     def close(self) -> None:
         """Let go of port, cameras and stage; idempotent. The arm holds where it is."""
         self._ends_s = None
-        if self._bus is not None:
-            with suppress(HardwareError):  # a bus that is lost has nothing to be told
-                arm_watchdog(
-                    self._bus, 0.0
-                )  # it would stop an arm that nobody talks to, and refuse the next one's goals
-            self._bus.close()
-            self._bus = None
-        self._parts.stage.close()
-        for camera in self._parts.cameras.values():
-            camera.close()
+        with ExitStack() as closing:
+            for camera in self._parts.cameras.values():
+                closing.callback(camera.close)
+            closing.callback(self._parts.stage.close)
+            if self._bus is not None:
+                bus, self._bus = self._bus, None
+                closing.callback(bus.close)
+                with suppress(HardwareError):  # a bus that is lost has nothing to be told
+                    # It would stop an arm that nobody talks to, and refuse the next one's goals.
+                    arm_watchdog(bus, 0.0)
 
     # -- Lowering and Kinematic
 
@@ -174,11 +179,16 @@ class ServoArm:
     # -- ticks, for homing too
 
     def tick(self, setpoint: Array) -> Reading:
-        """Send one setpoint (n,) rad and return what was read last."""
+        """Send one setpoint (n,) rad and return what was read last; after a pause nothing is sent unseen."""
         now_ns = time.monotonic_ns()
-        if self._watchdog and now_ns - self._told_ns > 0.8e9 * self.arm.watchdog_s:
+        if self._watchdog and now_ns - self._told_ns > UNTOLD * 1e9 * self.arm.watchdog_s:
             arm_watchdog(self.bus, self.arm.watchdog_s)  # it may have stopped the servos, which take no goals then
         self._told_ns = now_ns
+        if now_ns - self._reading.time_ns > UNTOLD * 1e9 * self.arm.watchdog_s:
+            self._sense(self.bus.read)
+            if self._missed:
+                return self._reading
+            now_ns = time.monotonic_ns()
         goals = self._goals.of(setpoint, self._reading, now_ns)
         self._sense(lambda: self.bus.exchange(goals))
         return self._reading
@@ -194,8 +204,10 @@ class ServoArm:
         try:
             reading = ask()
         except BusLostError:
+            self._lost = True
             raise
         except PortError as error:
+            self._lost = True
             raise BusLostError(str(error)) from error
         except BusSilentError as error:
             self._missed = (Fault("bus", "bus", str(error)),)
@@ -208,16 +220,29 @@ class ServoArm:
 
     def _open(self) -> None:
         self._bus, bounds = open_bus(self.arm, self._parts.port, self._parts.calibration)
-        self._reading = read_patiently(self._bus)
+        try:
+            self._reading = read_patiently(self._bus)
+        except BaseException:
+            self._bus.close()
+            raise
         self._health = Health(self.arm, bounds, self._reading.voltage_v)
+        self._lost = False
 
     def _revive(self) -> None:
-        """Have the arm hold, its bus opened anew where it was lost, and refuse to begin where it is not fit to move."""
+        """Have the arm hold, and refuse to begin where it is not fit to move.
+
+        Where the bus was lost or a motor is off its power may have been too: then it is opened anew, as any other arm.
+        """
+        bus = self.bus
         try:
-            arm_watchdog(self.bus, 0.0)  # between two episodes nobody spoke for longer than it allows
-            self._reading = hold(self.bus)
+            anew = self._lost or any(bus.get(servo, "torque_enable") != 1 for servo in bus.ids)
+            if not anew:
+                set_up(bus, self.arm)
+                self._reading = hold(bus)
         except (BusError, PortError):
-            self.bus.close()
+            anew = True
+        if anew:
+            bus.close()
             self._open()
         self._health.forget()
         for _ in range(CERTAIN):
@@ -243,9 +268,21 @@ class ServoArm:
         while not laid.done():
             pace.wait()
             self.tick(held)
+            if self._stopped.is_set():
+                self._parts.stage.cancel()  # again, since one that had not begun yet took no note of it
         if self._stopped.is_set():
             raise HardwareError(f"{self.arm.name} was stopped before its episode began")
         return laid.result()
+
+    def _require_next_on(self) -> None:
+        """Ask one servo in turn whether its motor is on; raise HardwareError if not: it has no power, or had none."""
+        self._asked = (self._asked + 1) % len(self.arm.joints)
+        joint = self.arm.joints[self._asked]
+        if self.bus.glance(joint.id, "torque_enable") != 0:
+            return
+        self._sense(self.bus.read)
+        if not self._reading.alarms[self._asked]:  # of an alarm that switched it off there is more to be said
+            raise HardwareError(f"{joint.name}'s motor is off: look at its supply, and reset once the arm is held")
 
     def _judge(self) -> None:
         if self._ends_s is None or self._success or self._truncated:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embodied.errors import HardwareError
 from embodied.hardware.link import TRIES, BusStatistics, Link
 from embodied.hardware.port import ANSWER_MS
-from embodied.hardware.vendor import Register, Row, Status, Vendor, little
+from embodied.hardware.vendor import Row, Status, Vendor, little
 
 Counts = NDArray[np.int64]
 Array = NDArray[np.float64]
@@ -182,8 +182,14 @@ class Bus:
             raise ServoError(f"servo {id} on {self.name} does not answer when asked for its {register}")
         return value
 
+    def glance(self, id: int, register: str) -> int | None:
+        """Return a register's value if the servo answers at once, as there is time for within a tick, else None."""
+        return self._link.ask(id, register, tries=1)
+
     def set(self, id: int, register: str, value: int, *, again: bool = False) -> None:
         """Write a register and read it back; one that holds the value is left alone, unless again: an EEPROM wears.
+
+        With again it is written unasked: a servo whose answers are lost may still hear.
 
         Raise ServoError where the servo does not answer, or holds another value afterwards.
         """
@@ -192,9 +198,9 @@ class Bus:
             raw = its.encode(value)
         except ValueError as error:
             raise ServoError(f"servo {id}: {register} cannot be {value}: {error}") from error
-        if self.get(id, register) == value and not again:
+        if not again and self.get(id, register) == value:
             return
-        with self._link.patience(UNHURRIED_MS), self._unlocked(id, its, value if register == "id" else id):
+        with self._link.patience(UNHURRIED_MS), self._unlocked(id, register, value):
             for _ in range(TRIES):
                 self._link.write(id, its, raw)
                 if (held := self._held(id, register, value)) == value:
@@ -206,7 +212,7 @@ class Bus:
     def set_torque(self, on: bool, ids: Sequence[int] | None = None) -> None:
         """Switch the motors of ids, of all where None, on or off: off, the arm drops where nobody holds it."""
         for servo in self.ids if ids is None else ids:
-            self.set(servo, "torque_enable", int(on))
+            self.set(servo, "torque_enable", int(on), again=not on)
 
     def close(self) -> None:
         """Let go of the port; idempotent. The servos go on as they are, torque included."""
@@ -220,7 +226,7 @@ class Bus:
         if model is None or block is None or self._link.another_answers(id):
             raise ServoError(
                 f"two servos on {self.name} seem to have id {id}: their answers collide. Leave one of them on the bus "
-                f"and give it an id of its own: embodied setup"
+                f"and give it an id of its own: embodied setup ROBOT --joint NAME"
             )
         return Found(id, model, self.vendor.firmware(lambda register: self.get(id, register)))
 
@@ -238,22 +244,40 @@ class Bus:
             self.baud = before
 
     @contextmanager
-    def _unlocked(self, id: int, register: Register, then: int) -> Iterator[None]:
-        """Let the EEPROM of servo id be written meanwhile; it is locked again as servo then."""
-        if not register.eeprom:
+    def _unlocked(self, id: int, register: str, value: int) -> Iterator[None]:
+        """Let a register of servo id's EEPROM be set to value meanwhile; raise ServoError where it stays locked."""
+        if not self.vendor.register(register).eeprom:
             yield
             return
-        lock = self.vendor.registers.get("lock")
-        if lock is None:
+        if "lock" not in self.vendor.registers:
             if self._link.ask(id, "torque_enable"):
                 raise ServoError(f"servo {id} on {self.name} takes no settings while its motor is on: relax it first")
             yield
             return
-        self._link.write(id, lock, 0)
+        if not self._wrote_lock(id, 0):  # what is written to a locked EEPROM is read back, and gone with the power
+            raise ServoError(f"servo {id} on {self.name} does not unlock its settings, so {register} was not written")
         try:
             yield
         finally:
-            self._link.write(then, lock, 1)
+            self._lock(id, register, value)
+
+    def _lock(self, id: int, register: str, value: int) -> None:
+        """Lock the EEPROM again where the servo answers now: a new id or baud rate may have been taken or not."""
+        before = self.baud
+        try:
+            for baud in {before, self.vendor.baud(value)} if register == "baud_rate" else {before}:
+                self.baud = baud
+                if any(self._wrote_lock(its, 1) for its in ({value, id} if register == "id" else {id})):
+                    return
+        finally:
+            self.baud = before
+
+    def _wrote_lock(self, id: int, value: int) -> bool:
+        for _ in range(TRIES):
+            self._link.write(id, self.vendor.register("lock"), value)
+            if self._link.ask(id, "lock", tries=1) == value:
+                return True
+        return False
 
     # -- judging
 

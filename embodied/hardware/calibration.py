@@ -69,6 +69,7 @@ class Calibration:
         path = Path(path)
         data: dict[str, Any] = {"format": FORMAT, "robot": self.robot, "made": self.made}
         data |= {"joints": {name: asdict(joint) for name, joint in self.joints.items()}}
+        file = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -79,7 +80,16 @@ class Calibration:
             os.chmod(file.name, 0o644)  # a temporary file is for its owner alone
             os.replace(file.name, path)
         except OSError as error:
+            if file is not None:
+                Path(file.name).unlink(missing_ok=True)
             raise CalibrationError(f"cannot write the calibration {path}: {error.strerror}") from error
+
+    def range_rad(self, arm: ArmModel) -> tuple[Array, Array]:
+        """Return the lower and upper ends (n,) of the joints' ranges, rad."""
+        joints = [self.joints[name] for name in arm.names]
+        ends = np.array([[one.low_count for one in joints], [one.high_count for one in joints]])
+        low, high = np.sort([radians_of(arm, ends[0]), radians_of(arm, ends[1])], axis=0)
+        return low, high
 
     def check(self, bus: Bus, arm: ArmModel) -> None:
         """Compare the file with the servos on the bus; nothing is written.
@@ -131,7 +141,7 @@ def _directions(arm: ArmModel) -> Array:
 
 
 def _mend(arm: ArmModel, port: str = "") -> str:
-    return f"calibrate it: embodied calibrate embodied.robots.{arm.name}{f' --port {port}' if port else ''}"
+    return f"calibrate it: embodied calibrate {arm.module}{f' --port {port}' if port else ''}"
 
 
 def _faults(data: Any, arm: ArmModel) -> Iterator[str]:  # noqa: ANN401 - whatever a file may hold

@@ -21,6 +21,9 @@ REGISTERS = {
     "id": Register(7, 1, eeprom=True),
     "baud_rate": Register(8, 1, eeprom=True),
     "return_delay": Register(9, 1, eeprom=True),
+    "drive_mode": Register(
+        10, 1, eeprom=True
+    ),  # 1: counts fall as they grew; 4: profiles are in time; 8: a goal is torque
     "operating_mode": Register(11, 1, eeprom=True),
     "homing_offset": Register(20, 4, signed=True, eeprom=True),
     "max_temperature": Register(31, 1, eeprom=True),
@@ -100,4 +103,5 @@ DYNAMIXEL = Vendor(
     alarms={1: "voltage", 4: "temperature", 8: "sensor", 16: "shock", 32: "overload"},
     error_alarms=0x80,
     strain=0.95,  # it gives up at its "maximum output"
+    settled={"drive_mode": 0, "operating_mode": 3},
 )

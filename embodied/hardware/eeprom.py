@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from embodied.errors import HardwareError
 from embodied.hardware.bus import Bus
 from embodied.hardware.calibration import REGISTERS
+from embodied.hardware.opening import settle, unsettled
 from embodied.hardware.sweep import Fitted
 
 
@@ -16,7 +17,7 @@ class Settings:
     def __init__(self, bus: Bus) -> None:
         """Read them; raise ServoError where a servo does not answer."""
         self._bus = bus
-        names = tuple(REGISTERS.values())
+        names = (*bus.vendor.settled, *bus.vendor.cleared, *REGISTERS.values())
         self.before = {servo: {name: bus.get(servo, name) for name in names} for servo in bus.ids}
         self._touched: set[int] = set()
 
@@ -24,6 +25,13 @@ class Settings:
     def touched(self) -> bool:
         """Say whether anything was written."""
         return bool(self._touched)
+
+    def settle(self) -> None:
+        """Have every servo count and turn as it does in use; its motor is off. Raise ServoError as settle."""
+        for servo in self._bus.ids:
+            if unsettled(self._bus, servo):
+                self._touched.add(servo)
+                settle(self._bus, servo)
 
     def write(self, fitted: Mapping[int, Fitted]) -> None:
         """Write a calibration, by id, each register read back; raise ServoError for one that does not hold it."""

@@ -27,8 +27,11 @@ REGISTERS = {
     "max_voltage": Register(14, 1, eeprom=True),
     "min_voltage": Register(15, 1, eeprom=True),
     "max_torque": Register(16, 2, eeprom=True),
+    "phase": Register(18, 1, eeprom=True),
     "homing_offset": Register(31, 2, sign_bit=11, eeprom=True),
     "operating_mode": Register(33, 1, eeprom=True),
+    "protection_time": Register(35, 1, eeprom=True),  # 10 ms
+    "overload_torque": Register(36, 1, eeprom=True),  # %
     "torque_enable": Register(40, 1),
     "acceleration": Register(41, 1),  # 100 counts/s² a unit; 0: none is kept
     "goal_position": Register(42, 2, sign_bit=15),
@@ -88,5 +91,8 @@ FEETECH = Vendor(
     torque_full=1000,
     alarms={1: "voltage", 2: "sensor", 4: "temperature", 8: "current", 32: "overload"},
     error_alarms=0x7F,
-    strain=0.75,  # it gives up above 0.8, its overload_torque from the factory
+    strain=0.75,  # it gives up above its overload_torque, after its protection_time: those of the factory
+    settled={"operating_mode": 0, "overload_torque": 80, "protection_time": 200},
+    # Some are delivered with positions that go on beyond a turn (huggingface/lerobot, pull request 3373).
+    cleared={"phase": 0x10},
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied.errors import HardwareError
 from embodied.hardware.arm import ArmModel
 from embodied.hardware.bus import Reading
 from embodied.hardware.calibration import Calibration, counts_of, radians_of
@@ -56,8 +57,10 @@ class Goals:
         """Return the goals (n,) for a setpoint (n,) rad: within the range and near enough to where the arm is.
 
         From where it was when it was last read, it may have moved on since, and may move on for watchdog_s after the
-        last word of a host that dies now.
+        last word of a host that dies now. Raise HardwareError for a setpoint that is not finite.
         """
+        if not np.isfinite(setpoint).all():
+            raise HardwareError(f"{self._arm.name} was given the setpoint {setpoint.tolist()}, which is no place")
         age_s = (now_ns - reading.time_ns) * 1e-9
         reach = self._counts_s * max(0.0, self._arm.watchdog_s - age_s)
         wanted = counts_of(self._arm, setpoint)

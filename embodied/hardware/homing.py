@@ -49,7 +49,7 @@ def go_home(body: Arm, stopped: threading.Event) -> None:
     arm = body.arm
     home = np.array(arm.home_rad)
     motion = _gentle(arm, body.servo_hz)
-    motion.begin(_inside(arm, body.measured_rad))
+    motion.begin(require_inside(arm, body.measured_rad, arm.low_rad, arm.high_rad))
     pace = Pace(1 / body.servo_hz)
     ticks = 0
     while np.abs(motion.setpoint - home).max() > 1e-6 or motion.moving:
@@ -65,6 +65,20 @@ def go_home(body: Arm, stopped: threading.Event) -> None:
     _settle(body, home, pace)
 
 
+def require_inside(arm: ArmModel, measured_rad: Array, low_rad: Array, high_rad: Array) -> Array:
+    """Return where the joints are (n,), moved into their range; raise HardwareError for those that stand beyond it."""
+    inside = np.clip(measured_rad, low_rad, high_rad)
+    beyond = np.abs(measured_rad - inside) > OUTSIDE_RAD
+    if beyond.any():
+        names = [
+            f"{name} at {rad:.2f} rad" for name, rad, by in zip(arm.names, measured_rad, beyond, strict=True) if by
+        ]
+        raise HardwareError(
+            f"{arm.name} stands outside its range, {', '.join(names)}: relax it (embodied relax) and move it back in"
+        )
+    return np.asarray(inside)
+
+
 def _gentle(arm: ArmModel, servo_hz: float) -> Motion:
     n = len(arm.joints)
     workspace = arm.limits.workspace
@@ -75,20 +89,6 @@ def _gentle(arm: ArmModel, servo_hz: float) -> Motion:
     )
     tool = arm.chain.tool_position if arm.chain is not None else None
     return Motion(replace(arm.spec(), limits=limits), 1 / servo_hz, tool)
-
-
-def _inside(arm: ArmModel, measured_rad: Array) -> Array:
-    """Return where to begin: where the arm is; raise HardwareError for a joint that stands beyond its range."""
-    inside = np.clip(measured_rad, arm.low_rad, arm.high_rad)
-    beyond = np.abs(measured_rad - inside)
-    if (beyond > OUTSIDE_RAD).any():
-        names = [
-            f"{name} at {rad:.2f} rad" for name, rad, by in zip(arm.names, measured_rad, beyond, strict=True) if by
-        ]
-        raise HardwareError(
-            f"{arm.name} stands outside its range, {', '.join(names)}: relax it (embodied relax) and move it back in"
-        )
-    return np.asarray(inside)
 
 
 def _settle(body: Arm, home: Array, pace: Pace) -> None:

@@ -24,6 +24,9 @@ from embodied.types import Camera, Robot
 # what it has to do it does in several turns.
 SWITCH_S = 0.5e-3
 PRIORITY = 10
+LEAST_HZ, ROUNDING = 1.0, 1e-6
+LONGEST_S = 86_400.0
+SIZES_PX = range(16, 2161)
 NICENESS = -10
 
 
@@ -41,6 +44,7 @@ def make_arm(
     The cameras named are those that the robot declares, so that a policy that needs another one is told so at the
     handshake. Raise HardwareError for what cannot be opened; nothing stays open then.
     """
+    _check(arm, episode_s)
     arm = replace(arm, cameras=_declared(arm, cameras))
     with ExitStack() as opened, _preferred():
         calibrated = Calibration.load(Path(calibration) if calibration else default_path(arm.name), arm)
@@ -53,11 +57,30 @@ def make_arm(
 
         def make() -> Robot:
             prefer_this_thread()
-            return SafeRobot(ServoArm(arm, parts, episode_s=episode_s))
+            body = ServoArm(arm, parts, episode_s=episode_s)
+            try:
+                return SafeRobot(body)
+            except BaseException:
+                body.close()
+                raise
 
         robot = RealTimeRobot(make)
         opened.pop_all()  # the arm closes them
     return robot
+
+
+def _check(arm: ArmModel, episode_s: float) -> None:
+    """Raise HardwareError for what is no rate, no time or no size, before anything is opened."""
+    ticks = arm.servo_hz / arm.control_hz if arm.control_hz >= LEAST_HZ else 0.0
+    if ticks < 1 or abs(ticks - round(ticks)) > ROUNDING:
+        rates = [f"{arm.servo_hz / n:g}" for n in range(1, round(arm.servo_hz / LEAST_HZ) + 1)]
+        few = ", ".join(rate for rate in rates if len(rate) < 5)
+        raise HardwareError(f"control_hz cannot be {arm.control_hz:g}; {arm.name} takes {few} commands a second")
+    if not 0 < episode_s <= LONGEST_S:
+        raise HardwareError(f"episode_s cannot be {episode_s:g}; an episode takes up to {LONGEST_S:g} s")
+    for side in {side for camera in arm.cameras for side in (camera.height, camera.width)}:
+        if side not in SIZES_PX:
+            raise HardwareError(f"size cannot be {side}; frames have {SIZES_PX[0]} to {SIZES_PX[-1]} pixels a side")
 
 
 def _declared(arm: ArmModel, cameras: Mapping[str, Any]) -> tuple[Camera, ...]:

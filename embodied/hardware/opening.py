@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 
-from embodied.hardware.arm import ArmModel, Joint
+from embodied.hardware.arm import ArmModel
 from embodied.hardware.bus import Bus, BusSilentError, Found, Reading, ServoError
-from embodied.hardware.calibration import Calibration
+from embodied.hardware.calibration import Calibration, radians_of
 from embodied.hardware.health import ServoBounds
+from embodied.hardware.homing import require_inside
 from embodied.hardware.vendor import Vendor
 
-POSITION_MODE = {"feetech": 0, "dynamixel": 3}
 WATCHDOG_UNIT_S = 0.02
 HELD_NEAR = 60  # counts from where it stands within which a servo's own goal is left as it is
 PATIENCE_S = 1.0
@@ -21,14 +21,16 @@ PATIENCE_S = 1.0
 def open_bus(arm: ArmModel, port: str, calibration: Calibration) -> tuple[Bus, tuple[ServoBounds, ...]]:
     """Open the bus of an arm, which holds where it stands afterwards; return it with where its servos let go.
 
-    Raise PortError, ServoError or CalibrationError, naming all that is wrong and what to do; nothing has moved then.
+    Raise PortError, ServoError, CalibrationError, or HardwareError for a joint that stands outside its range, naming
+    all that is wrong and what to do; nothing has moved then.
     """
     bus = Bus(arm.vendor, port, arm.ids, baud=arm.baud)
     try:
         greet(bus, arm)
         calibration.check(bus, arm)
-        for joint in arm.joints:
-            _set_up(bus, arm, joint)
+        set_up(bus, arm)
+        # A servo that takes hold outside its limits drives to them, as fast as it can.
+        require_inside(arm, radians_of(arm, read_patiently(bus).position), *calibration.range_rad(arm))
         hold(bus)
         return bus, tuple(ServoBounds.of(bus, joint.id) for joint in arm.joints)
     except BaseException:
@@ -46,7 +48,8 @@ def greet(bus: Bus, arm: ArmModel) -> tuple[Found, ...]:
             wrong.append(f"{joint.name}: {error}")
             continue
         if servo is None:
-            wrong.append(f"{joint.name}: no servo with id {joint.id} answers: look at its cable, or embodied setup")
+            setup = f"embodied setup {arm.module} --joint {joint.name}"
+            wrong.append(f"{joint.name}: no servo with id {joint.id} answers: look at its cable, or {setup}")
         elif servo.model != joint.model:
             is_one = f"servo {joint.id} is a {bus.vendor.model(servo.model)}"
             wrong.append(f"{joint.name}: {is_one}; {arm.name} has a {bus.vendor.model(joint.model)} there")
@@ -55,7 +58,7 @@ def greet(bus: Bus, arm: ArmModel) -> tuple[Found, ...]:
     if len(wrong) == len(arm.joints) and not found and all("answers: look" in line for line in wrong):
         raise ServoError(
             f"no servo answers on {bus.name} at {bus.baud} baud: is the arm's power on? Servos that are new, or have "
-            f"another baud rate, are set up by embodied setup"
+            f"another baud rate, are set up by embodied setup {arm.module}"
         )
     if wrong:
         raise ServoError(f"the servos on {bus.name} are not those of {arm.name}:\n  - " + "\n  - ".join(wrong))
@@ -80,10 +83,11 @@ def hold(bus: Bus) -> Reading:
     One that has let go by itself, for an overload, takes hold again when its motor is switched on once more.
     """
     reading = read_patiently(bus)
-    for servo, count, alarms in zip(bus.ids, reading.position.tolist(), reading.alarms, strict=True):
-        on = bus.get(servo, "torque_enable") == 1
-        if not on or abs(bus.get(servo, "goal_position") - count) > HELD_NEAR:
-            bus.set(servo, "goal_position", count)
+    for servo, alarms in zip(bus.ids, reading.alarms, strict=True):
+        count = bus.get(servo, "present_position")  # a joint that nobody holds has fallen on since the reading
+        if bus.get(servo, "torque_enable") != 1 or abs(bus.get(servo, "goal_position") - count) > HELD_NEAR:
+            low, high = bus.get(servo, "min_position"), bus.get(servo, "max_position")
+            bus.set(servo, "goal_position", min(max(bus.get(servo, "present_position"), low), high))
         try:
             bus.set(servo, "torque_enable", 1, again="overload" in alarms)
         except ServoError as error:
@@ -111,17 +115,30 @@ def radians_a_count(vendor: Vendor) -> float:
     return 2 * np.pi / vendor.counts_a_turn
 
 
-def _set_up(bus: Bus, arm: ArmModel, joint: Joint) -> None:
-    vendor, id = arm.vendor, joint.id
-    top = arm.limits.velocity[arm.joints.index(joint)] if arm.limits.velocity else 0.0
-    wanted = {
-        "return_delay": 0,
-        "operating_mode": POSITION_MODE[vendor.name],
-        "torque_limit": round(joint.torque_limit * vendor.torque_full),
-        "acceleration": 0,  # setpoints come with the arm's own limits of acceleration
-        "goal_velocity": round(top / radians_a_count(vendor) / vendor.velocity_counts_s),
-    }
-    if "bus_watchdog" in vendor.registers:
-        wanted = {"bus_watchdog": 0, **wanted}
-    for register, value in wanted.items():
+def set_up(bus: Bus, arm: ArmModel) -> None:
+    """Have every servo do as the arm's driver takes it to do; what is so already is left alone."""
+    vendor, limits = arm.vendor, arm.limits.velocity or (0.0,) * len(arm.joints)
+    for joint, top_rad_s in zip(arm.joints, limits, strict=True):
+        if "bus_watchdog" in vendor.registers:
+            bus.set(joint.id, "bus_watchdog", 0)
+        settle(bus, joint.id)
+        bus.set(joint.id, "return_delay", 0)
+        bus.set(joint.id, "torque_limit", round(joint.torque_limit * vendor.torque_full))
+        bus.set(joint.id, "acceleration", 0)  # setpoints come with the arm's own limits of acceleration
+        bus.set(joint.id, "goal_velocity", round(top_rad_s / radians_a_count(vendor) / vendor.velocity_counts_s))
+
+
+def unsettled(bus: Bus, id: int) -> dict[str, int]:
+    """Return what a servo's EEPROM must hold, and does not, for its counts, goals and alarms to mean what they do here."""
+    vendor = bus.vendor
+    wanted = {**vendor.settled, **{name: bus.get(id, name) & ~bits for name, bits in vendor.cleared.items()}}
+    return {register: value for register, value in wanted.items() if bus.get(id, register) != value}
+
+
+def settle(bus: Bus, id: int) -> None:
+    """Have a servo's EEPROM hold what is unsettled; raise ServoError if its motor is on: its goal would be another."""
+    for register, value in unsettled(bus, id).items():
+        if bus.get(id, "torque_enable"):
+            what = f"servo {id} on {bus.name} has another {register} than {value}"
+            raise ServoError(f"{what}, and takes no settings while its motor is on: relax it first")
         bus.set(id, register, value)

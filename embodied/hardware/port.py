@@ -45,7 +45,17 @@ class BlockingPort:
     packet_timeout: float
     tx_time_per_byte: float
     answer_ms = ANSWER_MS
+    _fd = -1
     holds_back = False  # what is written goes out with the next packet: one transfer of a USB adapter instead of two
+
+    @property
+    def is_using(self) -> bool:
+        """Return False: one thread alone asks here, and the SDKs' mark outlives a question that is broken off."""
+        return False
+
+    @is_using.setter
+    def is_using(self, value: bool) -> None:
+        """Take no note of it."""
 
     def setupPort(self, cflag_baud: int) -> bool:  # noqa: N802
         """Open the port for this process alone; raise PortError, with what to do."""
@@ -57,7 +67,7 @@ class BlockingPort:
         else:
             self.ser = open_serial(self.port_name, self.baudrate)
             self.is_open = True
-        self._fd: int = self.ser.fileno()
+        self._fd = self.ser.fileno()
         self._coming, self._going = bytearray(), b""
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
@@ -67,12 +77,14 @@ class BlockingPort:
     def closePort(self) -> None:  # noqa: N802
         """Let go of the port; idempotent."""
         if self.is_open:
-            self.is_open = False
+            self.is_open, self._fd = False, -1  # the next file that is opened may have its number
             with suppress(OSError, termios.error):  # of a port that is gone there is nothing to let go
                 self.ser.close()
 
     def clearPort(self) -> None:  # noqa: N802
         """Forget what has come in: it answers nothing that is yet to be asked."""
+        if not self.is_open:
+            raise PortLostError(f"port {self.port_name} is closed")
         self._coming.clear()
         try:
             termios.tcflush(self._fd, termios.TCIFLUSH)
@@ -160,6 +172,8 @@ def _why_shut(port: str, baud: int, error: Exception) -> str:
     if code == errno.EACCES:
         return f"no permission for port {port}: sudo usermod -aG dialout $USER, then log in again"
     if code in (errno.EAGAIN, errno.EBUSY) or "lock" in str(error):
+        if _has_open(Path("/proc/self"), os.path.realpath(port)):
+            return f"port {port} is open in this program already: each arm has a port of its own; {_said(ports())}"
         return f"port {port} is in use by another process{_holders(port)}: end it, or wait until it is done"
     if code in (errno.ENOTTY, errno.EINVAL, errno.EISDIR) or "configure port" in str(error):
         return f"{port} is no serial port; {_said(ports())}"
@@ -175,11 +189,16 @@ def _holders(port: str) -> str:
     device, found = os.path.realpath(port), []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) != os.getpid() and any(
-                os.path.realpath(fd) == device for fd in (process / "fd").iterdir()
-            ):
+            if _has_open(process, device):
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 found.append(f"{process.name}: {command[:60]}")
         except OSError:  # it ended meanwhile, or belongs to someone else
             continue
     return f" ({'; '.join(found)})" if found else ""
+
+
+def _has_open(process: Path, device: str) -> bool:
+    try:
+        return any(os.path.realpath(fd) == device for fd in (process / "fd").iterdir())
+    except OSError:  # it ended meanwhile, belongs to someone else, or this is another system
+        return False

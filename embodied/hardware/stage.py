@@ -10,11 +10,13 @@ import sys
 import termios
 import threading
 import tty
+from contextlib import suppress
 from typing import Protocol
 
 from embodied.errors import HardwareError
 
 ANSWER_S = 120.0  # a rig may have to put many things in their places
+READ_BYTES = 4096
 CHOICES = "terminal, none, unix:/path or host:port"
 
 
@@ -75,6 +77,9 @@ class TerminalStage:
             raise StageError("stage terminal needs a terminal to ask at; without one: --option stage=none")
         self._input = sys.stdin.fileno()
         self._cooked = termios.tcgetattr(self._input)
+        self._cooked[0] |= termios.ICRNL
+        self._cooked[3] |= termios.ICANON | termios.ECHO  # a program that was killed left it without
+        self._typed = b""
         self._cancelled = threading.Event()
         self._instruction = ""
         self._outcome: bool | None = None
@@ -83,7 +88,8 @@ class TerminalStage:
     def begin(self, seed: int, task: str) -> str:
         """Ask for the scene and its instruction; Enter alone repeats the last."""
         self._cancelled.clear()
-        self.close()
+        self._typed, self._listening = b"", False
+        self._restore()
         said = self._instruction or task.replace("_", " ")
         print(f"episode of {task}, seed {seed}: lay out the scene, then type its instruction, or Enter for {said!r}:")
         self._instruction = self._line().strip() or said
@@ -110,13 +116,23 @@ class TerminalStage:
         """Give the terminal back as it was."""
         if self._listening:
             self._listening = False
+            self._restore()
+
+    def _restore(self) -> None:
+        with suppress(OSError, termios.error):  # a terminal that is gone needs none
             termios.tcsetattr(self._input, termios.TCSADRAIN, self._cooked)
 
     def _line(self) -> str:
-        while not self._waits(0.1):
+        while b"\n" not in self._typed:
             if self._cancelled.is_set():
                 raise StageError("stopped before the scene was laid out")
-        return sys.stdin.readline()
+            if self._waits(0.1):
+                typed = os.read(self._input, READ_BYTES)  # sys.stdin would keep what select then waits for
+                if not typed:
+                    raise StageError("the terminal was closed before the scene was laid out")
+                self._typed += typed
+        line, _, self._typed = self._typed.partition(b"\n")
+        return line.decode(errors="replace")
 
     def _waits(self, timeout_s: float) -> bool:
         return bool(select.select([self._input], [], [], timeout_s)[0])
@@ -125,8 +141,8 @@ class TerminalStage:
 class SocketStage:
     """A rig behind a socket, one line of JSON each way.
 
-    {"begin": {"seed": 7, "task": "push"}} is answered with {"instruction": "..."} or {"error": "..."}; afterwards
-    {"outcome": true} comes once it is so.
+    {"begin": {"seed": 7, "task": "push"}} is answered with {"instruction": "..."} or {"error": "..."}, in the order
+    of the questions and also where nobody waits for it any more; afterwards {"outcome": true} comes once it is so.
     """
 
     def __init__(self, address: str) -> None:
@@ -138,6 +154,7 @@ class SocketStage:
             raise StageError(f"no stage at {address}: {error}; it is {CHOICES}") from error
         self._lines = self._socket.makefile("r", encoding="utf-8")
         self._answered = threading.Condition()
+        self._begun = self._laid = 0  # questions, and answers to them
         self._instruction: str | None = None
         self._error: str | None = None
         self._gone: str | None = None
@@ -148,6 +165,7 @@ class SocketStage:
         """Have the rig lay out the scene."""
         with self._answered:
             self._instruction = self._error = self._outcome = None
+            self._begun += 1
             try:
                 self._socket.sendall(json.dumps({"begin": {"seed": seed, "task": task}}).encode() + b"\n")
             except OSError as error:
@@ -192,11 +210,17 @@ class SocketStage:
         if not isinstance(said, dict):
             raise ValueError(f"it said {said!r}, which is no answer")
         with self._answered:
-            if isinstance(said.get("instruction"), str) and said["instruction"]:
-                self._instruction = said["instruction"]
+            instruction = said.get("instruction")
+            laid = isinstance(instruction, str) and bool(instruction)
+            if laid or "error" in said:
+                self._laid = min(self._laid + 1, self._begun)
+            if self._laid < self._begun:  # it is about an episode that was called off
+                return
+            if laid:
+                self._instruction = instruction
             elif "error" in said:
                 self._error = str(said["error"])
-            elif isinstance(said.get("outcome"), bool):
+            elif self._instruction is not None and isinstance(said.get("outcome"), bool):
                 self._outcome = said["outcome"]
             self._answered.notify_all()
 

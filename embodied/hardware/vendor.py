@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -89,6 +89,8 @@ class Vendor:
     alarms: Mapping[int, str]  # bit of the alarms' register to its name
     error_alarms: int  # bits of an answer's error byte: the alarms themselves, or 0x80: that there are some
     strain: float  # share of a servo's full effort that it does not bear for long
+    settled: Mapping[str, int]  # what its EEPROM must hold for counts, goals and alarms to mean what they mean here,
+    cleared: Mapping[str, int] = field(default_factory=dict)  # and bits that it must not have
     factory_id: int = 1
     counts_a_turn: int = 4096
     volts: float = 0.1  # of one unit of the voltage registers

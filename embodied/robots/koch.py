@@ -1,20 +1,22 @@
 """The Koch v1.1 follower, six Dynamixel servos on one bus: `embodied host embodied.robots.koch`.
 
 What a new arm needs is in this file: its servos, ranges, limits and home. We know no published kinematics of this arm
-to hold a file to, so it has no chain: no workspace bounds its tool, and no verb moves it. It declares no cameras, whose
-fields of view are its owner's, and one task, which is whatever the operator's instruction says.
+to hold a file to, so it has no chain: no workspace bounds its tool, and no verb moves it. Its cameras are its owner's,
+as many as are named, with one field of view; it has one task, which is whatever the operator's instruction says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from embodied.hardware.arm import ArmModel, Joint
 from embodied.hardware.dynamixel import DYNAMIXEL
 from embodied.hardware.making import make_arm
 from embodied.hardware.verbs import skills
 from embodied.realtime import RealTimeRobot
-from embodied.types import Limits
+from embodied.types import Camera, Limits
 
 XL430_W250, XL330_M288 = 1060, 1200
 # Servos and ids as LeRobot's users have them (its koch_follower). The ranges are nominal, zero in their middle; what a
@@ -42,16 +44,25 @@ ARM = ArmModel(
     tasks=("free",),
     skills=skills(moves=False, grips=True),
     gripper="gripper",
+    module=__name__,
 )
 
 
 def make(
     port: str | None = None,
     calibration: str | None = None,
+    cameras: Mapping[str, Any] | None = None,
     stage: str = "terminal",
+    size: int = 128,
+    fovy_deg: float = 60.0,
     control_hz: float = 10.0,
     episode_s: float = 30.0,
 ) -> RealTimeRobot:
-    """Return the arm, under its limits, in real time, as embodied.robots.so101 does its own."""
-    arm = replace(ARM, control_hz=control_hz)
-    return make_arm(arm, port=port, calibration=calibration, cameras={}, stage=stage, episode_s=episode_s)
+    """Return the arm, under its limits, in real time, as embodied.robots.so101 does its own.
+
+    It declares the cameras that are named, none by default, with square frames of size and fovy_deg.
+    """
+    named = {} if cameras is None else cameras
+    declared = tuple(Camera(name, size, size, fovy_deg) for name in named)
+    arm = replace(ARM, cameras=declared, control_hz=control_hz)
+    return make_arm(arm, port=port, calibration=calibration, cameras=named, stage=stage, episode_s=episode_s)

@@ -61,6 +61,7 @@ def model(size: int = SIZE_PX) -> ArmModel:
         tasks=TASKS,
         skills=SKILLS,
         gripper="gripper",
+        module=__name__,
     )
 
 

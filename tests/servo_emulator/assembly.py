@@ -54,8 +54,9 @@ def _builds(vendor: str, seed: int) -> list[Build]:
 def _feetech(build: Build, state: str, journal: Journal) -> Servo:
     factory: dict[str, int] = {}
     if state != "fresh":
-        factory |= {"id": build.id, "return_delay": 0}
+        factory |= {"id": build.id}
     if state == "calibrated":
+        factory |= {"return_delay": 0}
         homing = (build.raw_zero - MIDDLE + MIDDLE) % COUNTS_A_TURN - MIDDLE  # present = actual - homing
         factory |= {"homing_offset": max(homing, 1 - MIDDLE), "min_position": build.low, "max_position": build.high}
     return Sts3215(build.joint, journal, raw_zero=build.raw_zero, **factory)
@@ -65,8 +66,9 @@ def _dynamixel(build: Build, state: str, journal: Journal) -> Servo:
     kind = XL430 if build.joint in ("shoulder_pan", "shoulder_lift") else XL330  # as in a Koch v1.1 follower
     factory: dict[str, int] = {}
     if state != "fresh":
-        factory |= {"id": build.id, "baud_rate": 3, "return_delay": 0}
+        factory |= {"id": build.id, "baud_rate": 3}
     if state == "calibrated":
+        factory |= {"return_delay": 0}
         factory |= {"homing_offset": MIDDLE - build.raw_zero, "min_position": build.low, "max_position": build.high}
     return DynamixelX(build.joint, kind, journal, raw_zero=build.raw_zero, **factory)
 

@@ -23,6 +23,7 @@ CURRENT_UNIT_A = 0.0065
 ACCELERATION_UNIT = 100.0  # counts/s²
 MOVING_COUNTS_S = 5
 _SENSED = struct.Struct("<HHHBBBB?xxH")  # present_position to present_current, as they stand in the table
+MANY_TURNS = 16  # bit of phase: seen by LeRobot's users in servos as delivered (its pull request 3373)
 MIDDLE = 128  # written to the torque switch: "here is 2048"
 
 TABLE = Table(
@@ -101,12 +102,14 @@ class Sts3215(Servo):
         super().__init__(joint, STS3215, Memory(TABLE, **factory), journal, raw_zero=raw_zero)
 
     def present_float(self) -> float:
-        """Return counts after homing: Present = Actual - Homing, of one turn."""
-        return (self.raw_zero + self.q_rad * COUNTS_A_RAD - self._homing) % COUNTS_A_TURN
+        """Return counts after homing: Present = Actual - Homing, of one turn, or on beyond it where phase says so."""
+        counts = self.raw_zero + self.q_rad * COUNTS_A_RAD - self._homing
+        return counts if self._many_turns else counts % COUNTS_A_TURN
 
     def present_count(self) -> int:
         """Return the present position as the register shows it."""
-        return round(self.present_float()) % COUNTS_A_TURN
+        count = round(self.present_float())
+        return count if self._many_turns else count % COUNTS_A_TURN
 
     @property
     def status(self) -> int:
@@ -129,6 +132,7 @@ class Sts3215(Servo):
         """Take torque, speed, acceleration and torque limit from the registers."""
         get = self.memory.get
         self.id, self.baud = get("id"), BAUDS[get("baud_rate") & 7]
+        self._many_turns = bool(get("phase") & MANY_TURNS)
         self._homing, self.delay_s = get("homing_offset"), get("return_delay") * 2e-6
         self._volts, self._hot_c = (get("min_voltage") / 10, get("max_voltage") / 10), get("max_temperature")
         self._heavy, self._patience_s = get("overload_torque") / 100, get("protection_time") / 100
@@ -208,7 +212,7 @@ class Sts3215(Servo):
     def _publish(self) -> None:
         load, current = self.load, self.load * self.kind.stall_a / CURRENT_UNIT_A
         sensed = _SENSED.pack(
-            self.present_count(),
+            _signed(self.present_count(), 15),
             _signed(self.qd_rad_s * COUNTS_A_RAD, 15),
             _signed(max(-1.0, min(1.0, load)) * 1000, 10),
             min(255, max(0, round(self.voltage_v * 10))),
