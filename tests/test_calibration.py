@@ -1,6 +1,9 @@
 """A calibration says which counts are which angles, of which servos; with any others nothing moves."""
 
 import json
+import os
+import resource
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +71,27 @@ class TestFile:
         (tmp_path / "file").write_text("")
         with pytest.raises(CalibrationError, match=r"cannot write the calibration .*file/so101.json"):
             CALIBRATION.save(tmp_path / "file" / "so101.json")
+
+    def test_a_disk_that_is_full_leaves_the_old_file_and_nothing_else(self, tmp_path):
+        CALIBRATION.save(path := tmp_path / "so101.json")
+        before, limits = path.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+            with pytest.raises(CalibrationError, match=r"cannot write the calibration .*so101.json"):
+                CALIBRATION.save(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert path.read_text() == before and os.listdir(tmp_path) == ["so101.json"]
+
+    @pytest.mark.parametrize(
+        ("arm", "module"),
+        [(ARM, "embodied.robots.so101"), (KOCH, "embodied.robots.koch"), (replace(ARM, module="my.arm"), "my.arm")],
+    )
+    def test_an_advice_names_the_module_of_the_arm(self, arm, module, tmp_path):
+        with pytest.raises(CalibrationError, match=f"embodied calibrate {module}$"):
+            Calibration.load(tmp_path / "no.json", arm)
 
     def test_it_is_kept_where_a_users_settings_are(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

@@ -316,3 +316,18 @@ def test_options_come_from_a_file_and_the_last_word_holds(tmp_path):
     add_robot_options(parser)
     args = parser.parse_args(["--options", str(file), "--option", "size=48"])
     assert dict(args.option) == {"size": 48, "bad_seed": 7}
+
+
+def test_a_package_that_is_not_installed_is_one_line_and_a_module_of_ours_a_bug(monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "serial", None)  # as if it were not there
+    for name in [
+        name for name in sys.modules if name.startswith(("embodied.hardware", "embodied.cli.", "embodied.robots"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["calibrate", "embodied.robots.so101"]) == 2
+    assert error_of(capfd) == (
+        "error: embodied calibrate needs 'serial', which is not installed here; embodied doctor names the command"
+    )
+    monkeypatch.setitem(sys.modules, "embodied.hardware.arm", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["calibrate", "embodied.robots.so101"])

@@ -1,14 +1,18 @@
 """The doctor names what is there, what is not, and the command that mends it; its exit status can be trusted."""
 
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
+from serial.tools.list_ports_common import ListPortInfo
 
+from embodied.cameras import found
 from embodied.cameras.look import colour_name
 from embodied.cli import main
-from embodied.cli.doctor import EXTRAS, Finding, examine, render_error
+from embodied.cli.doctor import EXTRAS, Finding, _gpu, examine, render_error
+from embodied.cli.doctor_hardware import examine_hardware
 
 
 def test_the_exit_status_agrees_with_the_findings(capsys):
@@ -44,6 +48,31 @@ def test_a_missing_thing_is_shown_with_its_command(monkeypatch, capsys, needed, 
     shown = capsys.readouterr().out
     assert f"{mark:8} arm: no arm" in shown
     assert "mend: install arm" in shown
+
+
+def test_a_port_and_a_camera_that_may_not_be_opened_are_named_with_the_group_to_join(monkeypatch):
+    port = ListPortInfo("/dev/ttyACM7")
+    port.description, port.vid, port.pid = "USB Single Serial", 0x1A86, 0x55D3
+    camera = found.Device("/dev/video7", "Webcam", 0, "", may_open=False)
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [port])
+    monkeypatch.setattr(found, "devices", lambda: [camera])
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    ports, cameras = examine_hardware()
+    assert ports.found == "/dev/ttyACM7 (USB Single Serial, 1a86:55d3, no permission)" and not ports.ok
+    assert ports.mend.startswith("sudo usermod -aG dialout ") and ports.mend.endswith(", then log in again")
+    assert cameras.found == "/dev/video7 (Webcam), no permission" and not cameras.ok
+    assert cameras.mend.startswith("sudo usermod -aG video ")
+    monkeypatch.setattr("os.access", lambda path, mode: True)
+    ports, _ = examine_hardware()
+    assert ports.ok and "no permission" not in ports.found and not ports.needed
+
+
+def test_a_graphics_driver_that_hangs_is_said_not_to_answer(monkeypatch, tmp_path):
+    (tool := tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 30\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("embodied.cli.doctor.GPU_TIMEOUT_S", 0.1)
+    assert _gpu() == "driver does not answer"
 
 
 @pytest.fixture

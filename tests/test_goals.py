@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embodied.errors import HardwareError
 from embodied.hardware.bus import Reading
 from embodied.hardware.calibration import Calibration, JointCalibration, counts_of
 from embodied.hardware.goals import Goals
@@ -73,6 +74,12 @@ def test_a_setpoint_beyond_the_calibrated_range_is_limited_and_said_once() -> No
     assert change.requested == ARM.high_rad[5] and change.applied == pytest.approx((HIGH[5] - 2048) * RAD)
     goals.of(np.zeros(6), at_end, 0)
     assert not goals.take_interventions()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_setpoint_that_is_no_number_is_no_goal(value: float) -> None:
+    with pytest.raises(HardwareError, match=r"so101 was given the setpoint .*, which is no place"):
+        Goals(ARM, CALIBRATION).of(np.array([0.0, value, 0.0, 0.0, 0.0, 0.0]), reading(), 0)
 
 
 def test_a_joint_that_strained_for_too_long_stays_where_it_is_and_the_others_go_on() -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Watched(LiveBody):
         super().__init__(folder / "setpoints", horizon_s=60.0, reset_s=0.0, control_hz=10.0, watchdog_s=0.3)
         self.threads = {threading.get_ident()}
         self.tick_s = 0.0
-        self.closes = self.stops = 0
+        self.closes = self.stops = self.deaf_to = 0
         self.resetting, self.freed = threading.Event(), threading.Event()
         self.freed.set()
 
@@ -63,7 +64,8 @@ class Watched(LiveBody):
 
     def stop(self) -> None:
         self.stops += 1
-        self.freed.set()
+        if self.stops > self.deaf_to:
+            self.freed.set()
 
     def close(self) -> None:
         self.threads.add(threading.get_ident())
@@ -163,6 +165,65 @@ def test_a_stop_reaches_a_body_that_is_being_reset(tmp_path: Path) -> None:
     resetting.join(5)
     assert not resetting.is_alive()
     robot.close()
+
+
+def test_a_close_during_a_reset_stops_the_body_and_comes_back(tmp_path: Path) -> None:
+    robot, body = watched(tmp_path)
+    body.freed.clear()
+    resetting = threading.Thread(target=robot.reset, args=(0, "sweep"))
+    resetting.start()
+    assert body.resetting.wait(10)
+    begun_s = time.monotonic()
+    robot.close()
+    assert body.stops >= 1 and body.closes == 1 and time.monotonic() - begun_s < 5
+    resetting.join(5)
+
+
+def test_a_stop_that_comes_before_a_reset_has_begun_ends_it(tmp_path: Path) -> None:
+    robot, body = watched(tmp_path)
+    robot.reset(0, "sweep")
+    body.resetting.clear()
+    busy, freed = threading.Event(), threading.Event()
+    robot._requests.put(lambda: (busy.set(), freed.wait(10))[0])  # while both are asked
+    assert busy.wait(10)
+    failures: list[str] = []
+
+    def reset() -> None:
+        try:
+            robot.reset(0, "sweep")
+        except EmbodiedError as error:
+            failures.append(str(error))
+
+    resetting = threading.Thread(target=reset)
+    resetting.start()
+    until(lambda: robot._requests.qsize() == 1)
+    robot.stop()
+    freed.set()
+    resetting.join(10)
+    assert failures == ["live was stopped before it began"] and not body.resetting.is_set()
+    robot.reset(0, "sweep")  # the next one may
+    robot.close()
+
+
+def test_a_stop_that_a_body_had_no_ear_for_is_said_again_until_its_reset_ends(tmp_path: Path) -> None:
+    robot, body = watched(tmp_path)
+    body.freed.clear()
+    body.deaf_to = 2
+    resetting = threading.Thread(target=robot.reset, args=(0, "sweep"))
+    resetting.start()
+    assert body.resetting.wait(10)
+    robot.stop()
+    resetting.join(5)
+    assert not resetting.is_alive() and body.stops >= 3
+    robot.close()
+
+
+def test_a_body_that_cannot_be_driven_is_closed_again(tmp_path: Path) -> None:
+    body = Watched(tmp_path)
+    body.spec = replace(body.spec, control_hz=33.0)
+    with pytest.raises(EmbodiedError, match="no whole number of ticks"):
+        RealTimeRobot(lambda: body)
+    assert body.closes == 1
 
 
 def test_a_reset_in_mid_motion_brakes_first(robot: RealTimeRobot, tmp_path: Path) -> None:

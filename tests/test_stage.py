@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,22 @@ def test_a_rig_that_is_waited_for_can_be_called_off(tmp_path: Path) -> None:
     stage.close()
 
 
+def test_what_a_rig_says_of_an_episode_that_was_called_off_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    late = [{"instruction": "the old one"}, {"outcome": True}]
+    rig = Rig(tmp_path / "rig", [[], [*late, {"outcome": False}, {"instruction": "the new one"}]])
+    stage = SocketStage(f"unix:{tmp_path}/rig")
+
+    def call_off() -> None:
+        until(lambda: len(rig.asked) == 1)
+        stage.cancel()
+
+    threading.Thread(target=call_off).start()
+    with pytest.raises(StageError, match="stopped before"):
+        stage.begin(0, "push")
+    assert stage.begin(1, "push") == "the new one" and stage.outcome is None
+    stage.close()
+
+
 @pytest.mark.parametrize("name", ["unix:/nowhere", "localhost:1", "host:port", "teminal"])
 def test_a_stage_that_is_not_there_is_named_with_the_choices(name: str) -> None:
     with pytest.raises(StageError, match="terminal, none, unix:/path or host:port") as error:
@@ -120,6 +137,38 @@ def test_a_person_who_is_waited_for_can_be_called_off(keyboard: int) -> None:
     threading.Timer(0.1, stage.cancel).start()
     with pytest.raises(StageError, match="stopped before"):
         stage.begin(0, "push")
+
+
+def test_a_terminal_that_a_killed_program_left_silent_takes_lines_again(keyboard: int) -> None:
+    tty.setcbreak(sys.stdin.fileno())
+    stage = TerminalStage()
+
+    def type_it() -> None:
+        until(lambda: bool(termios.tcgetattr(keyboard)[3] & termios.ICANON))
+        os.write(keyboard, b"put the cube awayy\x7f\n")  # which only a terminal that takes lines understands
+
+    threading.Thread(target=type_it).start()
+    assert stage.begin(3, "push") == "put the cube away"
+    stage.close()
+    assert termios.tcgetattr(sys.stdin.fileno())[3] & (termios.ICANON | termios.ECHO)
+
+
+def test_two_lines_typed_ahead_do_not_hide_the_second_nor_end_the_episode(keyboard: int) -> None:
+    stage = TerminalStage()
+    os.write(keyboard, b"one\ntwo\n")
+    assert stage.begin(0, "push") == "one" and stage.outcome is None
+    stage.close()
+
+
+def test_a_terminal_that_went_away_is_let_go_of_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+    typing, typed = pty.openpty()
+    with os.fdopen(typed, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        stage = TerminalStage()
+        os.write(typing, b"\n")
+        assert stage.begin(0, "push") == "push"
+        os.close(typing)
+        stage.close()
 
 
 def test_without_a_terminal_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def set_up(bus: Bus, arm: ArmModel) -> None:
 
 
 def unsettled(bus: Bus, id: int) -> dict[str, int]:
-    """Return what a servo's EEPROM must hold, and does not, for its counts, goals and alarms to mean what they do here."""
+    """Return what a servo's EEPROM does not hold and must, for counts, goals and alarms to mean what they do here."""
     vendor = bus.vendor
     wanted = {**vendor.settled, **{name: bus.get(id, name) & ~bits for name, bits in vendor.cleared.items()}}
     return {register: value for register, value in wanted.items() if bus.get(id, register) != value}
