@@ -1,6 +1,8 @@
 """Cameras give their newest frame with its true age, or say why there is none; what they are asked for is checked."""
 
+import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -192,6 +194,26 @@ class TestDevices:
 
     def test_a_device_that_is_no_camera_is_named(self, tmp_path):
         assert "/dev/null is no camera" in refusal("/dev/null")
+
+    def test_a_device_that_may_not_be_opened_comes_with_the_command_that_allows_it(self):
+        try:
+            os.mknod(device := "/dev/video98", stat.S_IFCHR | 0o600, os.makedev(81, 0))
+        except OSError:
+            pytest.skip("only root makes devices, and not in every container")
+        who = os.getresuid()
+        try:
+            os.setresuid(65534, 65534, who[0])
+            said = refusal(98)
+        finally:
+            os.setresuid(*who)
+            os.unlink(device)
+        assert (
+            "no permission to open /dev/video98" in said and "`sudo usermod -aG video $USER`, then log in again" in said
+        )
+
+    def test_whatever_goes_wrong_with_a_camera_is_said_at_once(self, file):
+        path = file([np.zeros((64, 64, 3), np.uint8)] * 30)
+        assert "camera 'none': ZeroDivisionError: " in refusal(path, Camera("none", 0, 0, 50.0))
 
 
 class TestNetworkCameras:
