@@ -5,17 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from embodied.errors import EmbodiedError, HardwareError, ProtocolError, UnknownNameError
+from embodied.hardware.body import Parts, ServoArm
 from embodied.hardware.bus import Bus, BusLostError, ServoError
+from embodied.hardware.calibration import Calibration, counts_of
 from embodied.hardware.dynamixel import DYNAMIXEL
-from embodied.hardware.opening import greet
+from embodied.hardware.opening import greet, hold, unsettled
 from embodied.hardware.port import PortError
+from embodied.hardware.stage import NoStage
 from embodied.modules import check_options, open_robot
 from embodied.realtime import RealTimeRobot
 from embodied.robots import so101
@@ -53,6 +59,11 @@ def mend(emulated: Emulator) -> None:
     emulated.ask({"fault": {"kind": "overheat", "value": 25.0}})  # a servo cools for minutes otherwise
     until(lambda: max(emulated.truth()["temperature_c"].values()) < 30)
     emulated.ask({"clear": True})
+
+
+def bus_of(kind: str, emulated: Emulator) -> Bus:
+    model = ROBOTS[kind].ARM
+    return Bus(model.vendor, emulated.port, model.ids)
 
 
 def begin(robot: RealTimeRobot) -> None:
@@ -198,13 +209,180 @@ def test_a_stop_on_the_way_home_leaves_the_arm_at_rest_and_no_episode(
     assert travelled(truth["joints"], each.truth()["joints"]).max() < 0.03
 
 
-def test_a_second_host_on_the_port_is_told_and_the_first_goes_on(
+def test_a_second_arm_on_the_port_is_told_and_the_first_goes_on(
     arm: RealTimeRobot, each: Emulator, kind: str, tmp_path: Path
 ) -> None:
     begin(arm)
-    with pytest.raises(PortError, match="in use by another process"), opened(kind, each, tmp_path):
+    with pytest.raises(PortError, match="is open in this program already"), opened(kind, each, tmp_path):
         pass
     assert not arm.step(pose(ROBOTS[kind].ARM)).done
+
+
+def test_an_arm_that_had_no_power_meanwhile_is_checked_and_set_up_anew(
+    arm: RealTimeRobot, each: Emulator, kind: str
+) -> None:
+    body, watched = arm.body, ("torque_limit", "acceleration", "goal_velocity")
+
+    def held() -> list[int]:
+        return arm._ask(lambda: [body.bus.get(servo, name) for servo in body.bus.ids for name in watched])
+
+    before = held()
+    each.ask({"power_cycle": True})
+    assert held() != before
+    homing = arm._ask(lambda: body.bus.get(2, "homing_offset"))
+    arm._ask(lambda: body.bus.set(2, "homing_offset", homing + 3))
+    with pytest.raises(HardwareError, match="shoulder_lift: homing_offset is"):
+        begin(arm)
+    with closing(bus_of(kind, each)) as bus:
+        bus.set(2, "homing_offset", homing)
+    begin(arm)
+    assert held() == before and all(each.truth()["torque"].values())
+
+
+def test_a_motor_that_went_off_in_an_episode_ends_it_by_name(arm: RealTimeRobot, each: Emulator, kind: str) -> None:
+    begin(arm)
+    arm._ask(lambda: arm.body.bus.set(3, "torque_enable", 0))
+    with pytest.raises(HardwareError, match="elbow_flex's motor is off: look at its supply"):
+        for _ in range(12):
+            arm.step(pose(ROBOTS[kind].ARM))
+    begin(arm)
+    assert not arm.step(pose(ROBOTS[kind].ARM)).done
+
+
+def test_an_arm_that_stands_outside_its_range_takes_no_hold(kind: str, each: Emulator, tmp_path: Path) -> None:
+    each.ask({"power_cycle": True})
+    with closing(bus_of(kind, each)) as bus:
+        high = bus.get(1, "max_position")
+        bus.set(1, "max_position", bus.get(1, "present_position") - 100)
+    written = each.truth()["goals_written"]
+    with (
+        pytest.raises(HardwareError, match=r"stands outside its range, shoulder_pan at .*embodied relax"),
+        opened(kind, each, tmp_path),
+    ):
+        pass
+    truth = each.truth()
+    with closing(bus_of(kind, each)) as bus:
+        bus.set(1, "max_position", high)
+    assert truth["goals_written"] == written and not any(truth["torque"].values())
+
+
+def test_servos_that_someone_else_set_up_are_set_up_anew_unless_their_motors_are_on(
+    kind: str, each: Emulator, tmp_path: Path
+) -> None:
+    each.ask({"power_cycle": True})
+    others = {"so101": {"phase": 28, "overload_torque": 25, "protection_time": 50}, "koch": {"drive_mode": 4}}[kind]
+    with closing(bus_of(kind, each)) as bus:
+        for register, value in others.items():
+            bus.set(6, register, value)
+        hold(bus)
+    with (
+        pytest.raises(ServoError, match=r"servo 6 on .* takes no settings while its motor is on: relax it first"),
+        opened(kind, each, tmp_path),
+    ):
+        pass
+    each.ask({"power_cycle": True})
+    with opened(kind, each, tmp_path) as robot:
+        assert not robot._ask(lambda: unsettled(robot.body.bus, 6))
+
+
+def test_a_joint_that_falls_while_it_is_taken_hold_of_is_held_where_it_is(kind: str, each: Emulator) -> None:
+    gaps = []
+    for _ in range(3):  # of which one is not held up by a busy machine
+        each.ask({"power_cycle": True})
+        each.ask({"hand": {"gripper": 0.0}, "over_s": 0.3})
+        with closing(bus_of(kind, each)) as bus:
+            each.ask({"hand": {"gripper": 1.5}, "over_s": 0.5, "wait": False})
+            hold(bus)
+        each.ask({"hand": "release"})
+        written = [goal for goal in each.ask({"goals": 12})["goals"] if goal["joint"] == "gripper"][-1]
+        gaps.append(abs(written["count"] - written["present"]))
+    assert min(gaps) < 60, gaps
+
+
+class Deaf(NoStage):
+    """Waits for ever, and takes no note of the first times that it is called off."""
+
+    def __init__(self) -> None:
+        self.cancels, self.begun, self.freed = 0, False, threading.Event()
+
+    def begin(self, seed: int, task: str) -> str:
+        self.begun = True
+        self.freed.wait(10)
+        return "too late"
+
+    def cancel(self) -> None:
+        self.cancels += 1
+        if self.cancels > 2:
+            self.freed.set()
+
+
+def test_an_arm_without_its_loop_looks_before_it_moves_again_and_can_be_stopped_while_the_scene_is_laid_out(
+    kind: str, each: Emulator, tmp_path: Path
+) -> None:
+    model, stage = ROBOTS[kind].ARM, Deaf()
+    each.ask({"power_cycle": True})
+    calibration = Calibration.load(each.calibration(tmp_path / "arm.json"), model)
+    with closing(ServoArm(model, Parts(each.port, calibration, {}, stage), episode_s=60.0)) as body:
+        stopper = threading.Thread(target=lambda: (until(lambda: stage.begun), body.stop()))
+        stopper.start()
+        with pytest.raises(HardwareError, match="was stopped before its episode began"):
+            body.reset(0, model.tasks[0])
+        assert stage.cancels > 2
+        home = np.array(model.home_rad)
+        for share in np.linspace(0, 1, 20):
+            body.follow((home + share * np.array([0.4, 0, 0, 0, 0, 0]))[None], frames=False)
+        goal = home + np.array([0.4, 0, 0, 0, 0, 0])
+        time.sleep(2 * model.watchdog_s)  # as if the process had been stopped and let go on
+        body.follow(goal[None], frames=False)
+        written = [one["count"] for one in each.ask({"goals": 6})["goals"]]
+        np.testing.assert_allclose(written, counts_of(model, goal), atol=3)
+        assert abs(body.measured_rad[0] - each.truth()["joints"]["shoulder_pan"]) < 0.05
+
+
+@pytest.mark.parametrize("kind", VENDORS)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"control_hz": 0.0}, r"control_hz cannot be 0; .* takes 50, 25, 12.5, 10, .* commands a second"),
+        ({"control_hz": float("nan")}, "control_hz cannot be nan"),
+        ({"control_hz": 1e-9}, "control_hz cannot be 1e-09"),
+        ({"control_hz": 30.0}, "control_hz cannot be 30"),
+        ({"episode_s": 0.0}, "episode_s cannot be 0"),
+        ({"size": 0, "cameras": {"front": 0}}, "size cannot be 0; frames have 16 to 2160 pixels a side"),
+    ],
+)
+def test_a_rate_a_time_or_a_size_that_cannot_be_is_said_before_anything_is_opened(
+    kind: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(HardwareError, match=words):
+        ROBOTS[kind].make(port="/dev/nothing", calibration="/nowhere.json", stage="nowhere", **options)
+
+
+def test_an_arm_has_the_cameras_that_are_named(kind: str, each: Emulator, tmp_path: Path) -> None:
+    path = str(tmp_path / "camera.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 64))
+    for brightness in range(60):
+        writer.write(np.full((64, 64, 3), brightness, np.uint8))
+    writer.release()
+    name, options = {"so101": ("front", {}), "koch": ("desk", {"fovy_deg": 50.0})}[kind]
+    cameras = {name: {"source": path, "loop": True, "stale_s": 2.0}}
+    with opened(kind, each, tmp_path, cameras=cameras, size=32, **options) as robot:
+        assert [(camera.name, camera.width) for camera in robot.spec.cameras] == [(name, 32)]
+        assert robot.spec.cameras[0].fovy_deg == options.get("fovy_deg", 32.5)
+        assert robot.observe(frames=True).frames[name].shape == (32, 32, 3)
+
+
+def test_what_fails_to_close_keeps_nothing_else_open(kind: str, each: Emulator, tmp_path: Path) -> None:
+    class Stubborn(NoStage):
+        def close(self) -> None:
+            raise HardwareError("the stage does not close")
+
+    model = ROBOTS[kind].ARM
+    calibration = Calibration.load(each.calibration(tmp_path / "arm.json"), model)
+    body = ServoArm(model, Parts(each.port, calibration, {}, Stubborn()), episode_s=60.0)
+    with pytest.raises(HardwareError, match="the stage does not close"):
+        body.close()
+    bus_of(kind, each).close()  # the port is free
 
 
 def test_servos_of_another_model_and_two_of_one_id_are_each_named(each: Emulator, kind: str) -> None:

@@ -1,11 +1,14 @@
 """Calibrating an arm by hand: the real verbs against emulated servos, moved by an emulated person."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
 from embodied.hardware.bus import Bus
 from embodied.hardware.calibration import REGISTERS, Calibration
-from embodied.hardware.opening import hold
+from embodied.hardware.opening import hold, unsettled
+from embodied.hardware.vendor import Vendor
 from embodied.robots.koch import ARM as KOCH
 from embodied.robots.so101 import ARM
 from tests.guided import Guided, verb
@@ -30,10 +33,15 @@ def _as_it_was(arm):
 
 
 def settings(port: str) -> dict[int, dict[str, int]]:
-    bus = Bus(ARM.vendor, port, ARM.ids, baud=ARM.baud)
-    found = {servo: {name: bus.get(servo, name) for name in REGISTERS.values()} for servo in ARM.ids}
-    bus.close()
-    return found
+    names = (*REGISTERS.values(), *ARM.vendor.settled, *ARM.vendor.cleared)
+    with closing(Bus(ARM.vendor, port, ARM.ids, baud=ARM.baud)) as bus:
+        return {servo: {name: bus.get(servo, name) for name in names} for servo in ARM.ids}
+
+
+def write(port: str, vendor: Vendor, servo: int, **registers: int) -> None:
+    with closing(Bus(vendor, port, (servo,))) as bus:
+        for name, value in registers.items():
+            bus.set(servo, name, value)
 
 
 def held(port: str) -> None:
@@ -52,20 +60,26 @@ def to_the_sweep(guided, arm) -> None:
 
 
 def test_a_sweep_by_hand_calibrates_the_arm(arm, tmp_path):
-    path = tmp_path / "so101.json"
+    (path := tmp_path / "so101.json").write_text("the old one")
+    write(arm.port, ARM.vendor, 2, phase=12 | 16)
+    write(arm.port, ARM.vendor, 6, overload_torque=25, operating_mode=3)
     with Guided("calibrate", ROBOT, "--port", arm.port, "--out", str(path)) as guided:
         to_the_sweep(guided, arm)
         assert not any(arm.truth()["torque"].values())
         arm.ask({"hand": "sweep", "over_s": 0.4})
         guided.enter()
         guided.sees("so101 is calibrated: written to its servos and to")
+        guided.sees(f"the calibration that was there is kept in {path}.bak")
         guided.sees(f"embodied host {ROBOT} --option port={arm.port} --option calibration={path}")
         assert guided.end() == 0
     assert all(f"{name} ok: " in guided.shown for name in ARM.names if name != "wrist_roll")
     made = Calibration.load(path, ARM)
     bus = Bus(ARM.vendor, arm.port, ARM.ids, baud=ARM.baud)
     made.check(bus, ARM)
+    assert not any(unsettled(bus, servo) or bus.get(servo, "return_delay") for servo in bus.ids)
+    assert bus.get(2, "phase") == 12
     bus.close()
+    assert (tmp_path / "so101.json.bak").read_text() == "the old one"
     truth = arm.truth()
     for name in ARM.names:  # a count is 0.09 degrees, and stops give a little when they are leant on
         said_rad = (truth["present"][name] - 2048) * 2 * np.pi / 4096
@@ -80,6 +94,8 @@ def test_a_sweep_by_hand_calibrates_the_arm(arm, tmp_path):
 def test_a_dynamixel_arm_is_calibrated_too(tmp_path):
     path = tmp_path / "koch.json"
     with Emulator(seed=4, state="assembled", vendor="dynamixel", no_cameras=True) as arm:
+        for servo in KOCH.ids:  # as LeRobot leaves them
+            write(arm.port, KOCH.vendor, servo, operating_mode=4 if servo < 6 else 5, homing_offset=-2000, drive_mode=4)
         with Guided("calibrate", "embodied.robots.koch", "--port", arm.port, "--out", str(path)) as guided:
             to_the_sweep(guided, arm)
             arm.ask({"hand": "sweep", "over_s": 0.5})
@@ -97,6 +113,7 @@ def test_a_dynamixel_arm_is_calibrated_too(tmp_path):
 
 def test_ctrl_c_leaves_the_servos_and_the_file_as_they_were(arm, tmp_path):
     (path := tmp_path / "so101.json").write_text("the old one")
+    write(arm.port, ARM.vendor, 2, phase=12 | 16)
     before = settings(arm.port)
     with operator_at("calibrate", ROBOT, "--port", arm.port, "--out", path) as operator:
         operator.sees("Support it, then press Enter:")
@@ -115,6 +132,7 @@ def test_ctrl_c_leaves_the_servos_and_the_file_as_they_were(arm, tmp_path):
         operator.sees("interrupted")
         assert operator.ends() == 130
     assert settings(arm.port) == before
+    write(arm.port, ARM.vendor, 2, phase=12)
     assert path.read_text() == "the old one"
 
 
@@ -196,3 +214,11 @@ class TestRelax:
         assert "shoulder_lift: servo 2" in shown
         torque = arm.truth()["torque"]
         assert [name for name, on in torque.items() if on] == ["shoulder_lift"]
+
+    def test_a_servo_whose_answers_are_lost_is_switched_off_all_the_same_and_named(self, arm):
+        held(arm.port)
+        arm.ask({"fault": {"kind": "dropped", "id": 2}})
+        status, shown = verb("relax", ROBOT, "--port", arm.port, "--yes")
+        assert status == 2
+        assert "shoulder_lift: servo 2" in shown and "does not answer since torque_enable was written" in shown
+        assert not any(arm.truth()["torque"].values())

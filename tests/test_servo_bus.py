@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,9 +175,77 @@ def test_a_position_that_no_joint_reaches_so_soon_is_asked_for_again(bus: Bus) -
     np.testing.assert_allclose(read_on(bus, 3)[-1].position, reading.position, atol=8)
 
 
-def test_the_port_belongs_to_one_process_which_is_named(emulated: Emulator, bus: Bus) -> None:
-    with pytest.raises(PortError, match="in use by another process"):
+def test_a_port_that_this_program_has_open_is_not_opened_again(emulated: Emulator, bus: Bus) -> None:
+    with pytest.raises(PortError, match="is open in this program already: each arm has a port of its own"):
         Bus(emulated.vendor, emulated.port)
+
+
+def test_the_port_belongs_to_one_process_which_is_named(emulated: Emulator) -> None:
+    code = f"import serial; port = serial.Serial({emulated.port!r}, exclusive=True); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdin is not None and other.stdout.readline()
+        with pytest.raises(PortError, match=rf"in use by another process \({other.pid}: .*\): end it"):
+            Bus(emulated.vendor, emulated.port)
+        other.stdin.close()
+
+
+def test_a_port_that_was_closed_touches_no_file_that_has_its_number_now(emulated: Emulator, tmp_path: Path) -> None:
+    bus = Bus(emulated.vendor, emulated.port, IDS)
+    number = bus._link.port._fd
+    bus.close()
+    with open(tmp_path / "file", "wb") as file:
+        os.dup2(file.fileno(), number)
+        for use in (lambda: bus.get(1, "id"), bus.read, lambda: bus.write_goals(np.full(6, 2048))):
+            with pytest.raises(PortLostError, match="is closed"):
+                use()
+        os.close(number)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_question_that_is_broken_off_keeps_nobody_from_asking_again(emulated: Emulator, bus: Bus) -> None:
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    emulated.ask({"fault": {"kind": "dead", "id": 3}})
+    signal.setitimer(signal.ITIMER_REAL, 0.03)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bus.get(3, "id")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    emulated.ask({"clear": True})
+    assert bus.get(3, "id") == 3 and read_on(bus, 5)
+
+
+def test_a_setting_that_is_said_to_be_written_outlives_the_power_however_many_packets_are_lost(
+    emulated: Emulator, bus: Bus
+) -> None:
+    before, written = bus.get(2, "homing_offset"), 0
+    for value in range(20, 32):
+        emulated.ask({"fault": {"kind": "dropped", "share": 0.2}})
+        try:
+            bus.set(2, "homing_offset", value)
+        except ServoError:  # it was not certain, and said so
+            continue
+        finally:
+            emulated.ask({"clear": True})
+        emulated.ask({"power_cycle": True})
+        assert bus.get(2, "homing_offset") == value
+        written += 1
+    assert written > 3
+    bus.set(2, "homing_offset", before)
+
+
+def test_a_servo_whose_baud_rate_was_changed_is_locked_where_it_answers_now(emulated: Emulator, bus: Bus) -> None:
+    bus.set(5, "baud_rate", bus.vendor.bauds[115_200])
+    bus.baud = 115_200
+    if "lock" in bus.vendor.registers:
+        assert bus.get(5, "lock") == 1
+    bus.set(5, "baud_rate", bus.vendor.bauds[1_000_000])
+    bus.baud = 1_000_000
+    assert bus.get(5, "id") == 5
 
 
 def test_a_baud_rate_that_the_servos_do_not_have_finds_nobody_and_a_scan_tells_where_they_are(

@@ -1,7 +1,11 @@
 """A new arm's servos get their ids one at a time: what is plugged in is looked at before anything is written."""
 
+from contextlib import closing
+
 import pytest
 
+from embodied.hardware.bus import Bus
+from embodied.robots.so101 import ARM
 from tests.guided import Guided, verb
 from tests.servo_emulator.process import Emulator
 
@@ -28,6 +32,8 @@ def test_a_wrong_plug_is_named_and_asked_for_again(box):
         guided.enter()
         guided.sees("gripper: this STS3215 had id 1 at 1000000 baud, and has id 6 at 1000000 baud now")
         assert guided.end() == 0
+    with closing(Bus(ARM.vendor, box.port)) as bus:
+        assert (bus.get(6, "return_delay"), bus.get(6, "lock")) == (0, 1)
     box.ask({"attach": ["gripper", "wrist_roll"]})  # now with two ids
     status, shown = verb("setup", ROBOT, "--port", box.port, "--joint", "wrist_roll", *QUICK, answers=[""])
     assert status == 2
@@ -39,9 +45,13 @@ def test_what_is_set_up_already_is_left_alone(box):
     box.ask({"attach": ["shoulder_lift"]})
     again = ["setup", ROBOT, "--port", box.port, "--joint", "shoulder_lift", *QUICK]
     assert verb(*again, answers=[""])[0] == 0
+    with closing(Bus(ARM.vendor, box.port)) as bus:
+        bus.set(2, "return_delay", 250)
     status, shown = verb(*again, answers=[""])
     assert status == 0
     assert "shoulder_lift: this STS3215 has id 2 at 1000000 baud already" in shown
+    with closing(Bus(ARM.vendor, box.port)) as bus:
+        assert bus.get(2, "return_delay") == 0
 
 
 def test_a_servo_of_another_model_and_baud_rate(box):
