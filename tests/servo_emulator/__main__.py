@@ -40,6 +40,7 @@ def main() -> None:
     from tests.servo_emulator.control import ControlServer
     from tests.servo_emulator.emulator import Arm
     from tests.servo_emulator.requests import Requests
+    from tests.servo_emulator.wire import stay_awake
 
     arguments = _parser().parse_args()
     options = _options(arguments)
@@ -52,6 +53,7 @@ def main() -> None:
     files = [arguments.write_calibration, None if arguments.quiet else _calibration(options)]
     for file in filter(None, files):
         write_calibration(file, options.vendor, arm.servos)
+    stay_awake()
     arm.start()
     control.start()
     about = {"port": options.port_link, "control": options.control, "pid": os.getpid(), "cameras": arm.urls}

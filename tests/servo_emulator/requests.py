@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class Requests:
 
     def _goals(self, request: Request, push: Push) -> Request:
         """List the last goals."""
-        goals = list(self._arm.journal.goals)[-int(request["goals"]) :]
+        goals = [*islice(reversed(self._arm.journal.goals), int(request["goals"]))][::-1]
         fields = ("time_ns", "joint", "id", "count", "present", "outside")
         return {"goals": [{name: getattr(goal, name) for name in fields} for goal in goals]}
 

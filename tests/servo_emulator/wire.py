@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import gc
 import os
 import pty
 import select
@@ -17,6 +18,7 @@ SPIN_NS = 70_000  # a sleep ends up to this late; the rest is waited for in a lo
 _TCGETS2 = 0x802C542A  # asm-generic/ioctls.h: the only way to read a rate that has no B constant, like 128000
 _TERMIOS2 = struct.Struct("4I20s2I")
 _PR_SET_TIMERSLACK = 29
+_MCL_CURRENT, _MCL_ONFAULT = 1, 4  # mlockall(2)
 
 
 class Wire:
@@ -93,6 +95,14 @@ def sleep_until(due_ns: int) -> None:
     while (left := due_ns - time.monotonic_ns()) > 0:
         if left > SPIN_NS:
             time.sleep((left - SPIN_NS) / 1e9)
+
+
+def stay_awake() -> None:
+    """Keep this process from pauses that no servo makes: collections of garbage, pages that the system took away."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_ONFAULT)  # where it is not permitted, all goes on as before
 
 
 def prefer(priority: int) -> bool:
