@@ -193,12 +193,13 @@ def test_a_port_that_was_closed_touches_no_file_that_has_its_number_now(emulated
     bus = Bus(emulated.vendor, emulated.port, IDS)
     number = bus._link.port._fd
     bus.close()
-    with open(tmp_path / "file", "wb") as file:
-        os.dup2(file.fileno(), number)
-        for use in (lambda: bus.get(1, "id"), bus.read, lambda: bus.write_goals(np.full(6, 2048))):
-            with pytest.raises(PortLostError, match="is closed"):
-                use()
-        os.close(number)
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.dup2(file, number)
+    for use in (lambda: bus.get(1, "id"), bus.read, lambda: bus.write_goals(np.full(6, 2048))):
+        with pytest.raises(PortLostError, match="is closed"):
+            use()
+    for opened in {file, number}:
+        os.close(opened)
     assert (tmp_path / "file").read_bytes() == b""
 
 
