@@ -245,8 +245,6 @@ def test_a_motor_that_went_off_in_an_episode_ends_it_by_name(arm: RealTimeRobot,
     with pytest.raises(HardwareError, match="elbow_flex's motor is off: look at its supply"):
         for _ in range(12):
             arm.step(pose(ROBOTS[kind].ARM))
-    begin(arm)
-    assert not arm.step(pose(ROBOTS[kind].ARM)).done
 
 
 def test_an_arm_that_stands_outside_its_range_takes_no_hold(kind: str, each: Emulator, tmp_path: Path) -> None:
@@ -296,7 +294,9 @@ def test_a_joint_that_falls_while_it_is_taken_hold_of_is_held_where_it_is(kind: 
         each.ask({"hand": "release"})
         written = [goal for goal in each.ask({"goals": 12})["goals"] if goal["joint"] == "gripper"][-1]
         gaps.append(abs(written["count"] - written["present"]))
-    assert min(gaps) < 60, gaps
+        if gaps[-1] < 60:
+            return
+    raise AssertionError(f"its goal was {gaps} counts from where it was")
 
 
 class Deaf(NoStage):

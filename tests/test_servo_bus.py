@@ -181,10 +181,11 @@ def test_a_port_that_this_program_has_open_is_not_opened_again(emulated: Emulato
 
 
 def test_the_port_belongs_to_one_process_which_is_named(emulated: Emulator) -> None:
-    code = f"import serial; port = serial.Serial({emulated.port!r}, exclusive=True); print(flush=True); input()"
+    opens = f"port = serial.Serial({emulated.port!r}, exclusive=True)"
+    code = f"import serial, sys; {opens}; print(flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdin is not None and other.stdout.readline()
-        with pytest.raises(PortError, match=rf"in use by another process \({other.pid}: .*\): end it"):
+        with pytest.raises(PortError, match=rf"in use by another process \(.*{other.pid}: .*\): end it"):
             Bus(emulated.vendor, emulated.port)
         other.stdin.close()
 

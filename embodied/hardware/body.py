@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -202,19 +202,28 @@ class ServoArm:
         """Take a reading; where this once there is none, the last one stands and the next Step says so."""
         self._missed, self._sensed_ns = (), time.monotonic_ns()
         try:
-            reading = ask()
+            with self._noting_loss():
+                reading = ask()
         except BusLostError:
-            self._lost = True
             raise
-        except PortError as error:
-            self._lost = True
-            raise BusLostError(str(error)) from error
         except BusSilentError as error:
             self._missed = (Fault("bus", "bus", str(error)),)
             return
         self._reading = reading
         self._health.note(reading)
         self._goals.ease(self._health.overloaded, reading)
+
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        """Remember that the bus was lost meanwhile, or its port: what is there when it comes back may be another's."""
+        try:
+            yield
+        except BusLostError:
+            self._lost = True
+            raise
+        except PortError as error:
+            self._lost = True
+            raise BusLostError(str(error)) from error
 
     # -- the parts
 
@@ -278,7 +287,9 @@ class ServoArm:
         """Ask one servo in turn whether its motor is on; raise HardwareError if not: it has no power, or had none."""
         self._asked = (self._asked + 1) % len(self.arm.joints)
         joint = self.arm.joints[self._asked]
-        if self.bus.glance(joint.id, "torque_enable") != 0:
+        with self._noting_loss():
+            on = self.bus.glance(joint.id, "torque_enable") != 0
+        if on:
             return
         self._sense(self.bus.read)
         if not self._reading.alarms[self._asked]:  # of an alarm that switched it off there is more to be said
