@@ -12,6 +12,7 @@ from embodied.types import PoseAction, RobotSpec
 Array = NDArray[np.float64]
 
 WHOLE_RANGE_S = 8.0  # what a field takes for the whole of its range, at the quickest
+ALLOWED_S = 2 * WHOLE_RANGE_S  # what the way to a pose that may itself move is allowed for
 NEAR = 0.01  # of a field's range: a pose as close as that is reached
 
 

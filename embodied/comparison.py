@@ -43,7 +43,10 @@ class Pairs:
 
 
 def compare_reports(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Pairs]:
-    """Pair two reports' outcomes by task; raise IncomparableReportsError if their tasks or seeds differ."""
+    """Pair two reports' outcomes by task, those that an operator helped to as failures.
+
+    Raise IncomparableReportsError if their tasks or seeds differ.
+    """
     if differences := _differences(first, second):
         raise IncomparableReportsError(
             "the reports share no pairs:" + "".join(f"\n  - {difference}" for difference in differences)
@@ -88,5 +91,11 @@ def _range(seeds: list[int]) -> str:
 
 
 def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Pairs:
-    outcomes = [(bool(a), bool(b)) for a, b in zip(first["outcomes"], second["outcomes"], strict=True)]
+    outcomes = list(zip(_own_outcomes(first), _own_outcomes(second), strict=True))
     return Pairs(*(outcomes.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))))
+
+
+def _own_outcomes(task: Mapping[str, Any]) -> list[bool]:
+    """Return whether each episode is a success of the policy's: one that an operator helped to is none."""
+    helped = task.get("helped", [0] * len(task["outcomes"]))
+    return [bool(outcome) and not was_helped for outcome, was_helped in zip(task["outcomes"], helped, strict=True)]

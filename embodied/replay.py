@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied.approach import approach, is_near
-from embodied.errors import SpecMismatchError
+from embodied.errors import EmbodiedError, SpecMismatchError
 from embodied.holding import hold_measured, require_holdable
 from embodied.loop import Observer
 from embodied.types import Observation, PoseAction, Robot, RobotSpec, Step
@@ -29,6 +29,7 @@ class Script:
     action: NDArray[np.float32]  # (n, action fields)
     state: NDArray[np.float32]  # (n, state fields) at the observation that each action answered
     success: bool
+    instruction: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Replay:
 
     time_s: Array  # (m,) of each observation, from when the first action began; where time is real a servo tick later
     state: NDArray[np.float32]  # (m, state fields)
-    played: int  # actions, before the robot ended the episode
+    played: int  # actions that were carried out
     success: bool
     approach_s: float  # what the way to the first pose took; 0 where the robot began there
     interventions: Mapping[str, int]  # of the safety layer, by kind
@@ -53,7 +54,8 @@ def require_fit(recorded: RobotSpec, robot: RobotSpec, dataset: str) -> None:
 def play(robot: Robot, script: Script, observers: Sequence[Observer] = ()) -> Replay:
     """Reset the robot with the episode's task and seed, and play it.
 
-    A robot that stands elsewhere than the episode began comes there first, slowly; observers see nothing of that.
+    A robot that stands elsewhere than the episode began comes there first, slowly; observers see nothing of that. Raise
+    EmbodiedError where the robot ends its episode on that way.
     Whatever goes wrong, the robot is stopped.
     """
     robot.spec.require_task(script.task)
@@ -80,7 +82,7 @@ def _play(robot: Robot, script: Script, observers: Sequence[Observer]) -> Replay
             observer.stepped(action, step)
         seen.append(step.observation)
         kinds.update(intervention.kind for intervention in step.interventions)
-        played += 1
+        played += step.executed
         if step.done:
             break
     for _ in range(round(SETTLE_S * spec.control_hz) if spec.realtime else 0):
@@ -108,5 +110,11 @@ def _approach(robot: Robot, observation: Observation, state: NDArray[np.float32]
     began_ns = observation.time_ns
     way = [*approach(spec, at, goal), *[PoseAction(goal.astype(np.float32))] * round(SETTLE_S * spec.control_hz)]
     for action in way:
-        observation = robot.step(action, frames=action is way[-1]).observation
+        step = robot.step(action, frames=action is way[-1])
+        if step.done:
+            raise EmbodiedError(
+                f"{spec.name} ended the episode on the slow way to where the recorded one began; let its episodes be "
+                "longer (as by the option episode_s of the arms here)"
+            )
+        observation = step.observation
     return observation, (observation.time_ns - began_ns) / 1e9

@@ -8,6 +8,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ PACKAGES = (
     "embodied-runtime", "numpy", "grpcio", "protobuf", "mujoco", "gymnasium", "torch", "transformers", "tokenizers",
 )  # fmt: skip
 
-OPERATED = "operator_actions"  # counted by a policy in whose place an operator may act
+# A policy in whose place an operator may act counts these actions, and names an act so that was one of them; an act
+# that only handed out the next action of an earlier decision it names QUEUED.
+OPERATED, QUEUED = "operator_actions", "queued"
 Report = dict[str, Any]
 
 
@@ -31,17 +34,18 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
     protocol is everything that decides the outcomes (its hash is the report's); run is what does not: addresses,
     workers, duration. Latencies leave out observed episodes, whose every step was rendered, unless all were observed.
     `act` is a decision and `step` one action carried out; the stages, as `robot.motion` or `policy.work`, are of a
-    whole cycle: one decision and its chunk.
+    whole cycle: one decision and its chunk. Neither they nor the control rate are of an operator's actions.
+    `mean_of_tasks` leaves out successes that an operator helped to.
     """
     names = dict.fromkeys(e.task for e in episodes)
     tasks = {name: _task_report([e for e in episodes if e.task == name]) for name in names}
     timed = [e for e in episodes if not e.observed] or list(episodes)
-    cycles = [cycle for episode in timed for cycle in episode.cycles]
+    cycles = [cycle for episode in timed for cycle in _decisions(episode.cycles)]
     return {
         "protocol": dict(protocol),
         "protocol_hash": protocol_hash(protocol),
         "tasks": tasks,
-        "mean_of_tasks": sum(t["successes"] / t["episodes"] for t in tasks.values()) / len(tasks),
+        "mean_of_tasks": sum(own_result(t)[0] / t["episodes"] for t in tasks.values()) / len(tasks),
         "mean_of_tiers": None,
         "latency_ms": _latency_ms(timed, cycles),
         "control": _control(cycles, protocol["robot"]["spec"]["control_hz"], len(timed)),
@@ -103,11 +107,11 @@ def summarise(report: Report) -> str:
     ]
     for name, task in report["tasks"].items():
         if "helped" in task:
-            low, high = task["wilson95_alone"]
+            helped, episodes = sum(task["helped"]), task["episodes"]
+            successes = task["successes"] - task["successes_alone"]
             lines.append(
-                f"{name}: an operator helped in {sum(task['helped'])} of {task['episodes']} episodes. Alone the policy "
-                f"succeeded in {task['successes_alone']}: {task['successes_alone'] / task['episodes']:.1%}, "
-                f"{low:.1%} to {high:.1%}."
+                f"{name}: an operator helped in {helped} of {episodes} episodes, of which {successes} succeeded; above "
+                "they count as failures of the policy."
             )
     if "hardware" in report:
         lines.append(f"Episodes with faults of the robot: {_counts(report['hardware']['faults'])}.")
@@ -119,6 +123,12 @@ def summarise(report: Report) -> str:
         lines.append(f"Checkpoint {policy['checkpoint_sha256'][:16]}.")
     lines.append(f"Protocol {report['protocol_hash'][:16]}.")
     return "\n".join(lines) + "\n"
+
+
+def own_result(task: Mapping[str, Any]) -> tuple[int, tuple[float, float]]:
+    """Return a task's successes without an operator's help, over all its episodes, and their Wilson interval."""
+    low, high = task.get("wilson95_alone", task["wilson95"])
+    return task.get("successes_alone", task["successes"]), (low, high)
 
 
 def delay_entry(report: Report) -> dict[str, Any]:
@@ -140,6 +150,11 @@ def summarise_delays(entries: Sequence[Mapping[str, Any]]) -> str:
         "",
     ]
     return "\n".join([*lines, *table(header, rows)]) + "\n"
+
+
+def succeeded_alone(episode: Episode) -> bool:
+    """Say whether an episode is a success of the policy's: one without an operator's help."""
+    return episode.success and not episode.policy_counts.get(OPERATED)
 
 
 def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:
@@ -165,15 +180,37 @@ def _help(episodes: Sequence[Episode]) -> dict[str, Any]:
     helped = [int(bool(e.policy_counts.get(OPERATED))) for e in episodes]
     if not any(helped):
         return {}
-    alone = sum(e.success and not was_helped for e, was_helped in zip(episodes, helped, strict=True))
+    alone = sum(map(succeeded_alone, episodes))
     interval = list(wilson_interval(alone, len(episodes)))
     return {"helped": helped, "successes_alone": alone, "wilson95_alone": interval}
 
 
 def _task_row(name: str, task: Mapping[str, Any]) -> list[object]:
-    episodes, successes, (low, high) = task["episodes"], task["successes"], task["wilson95"]
+    episodes, (successes, (low, high)) = task["episodes"], own_result(task)
     rate, interval = f"{successes / episodes:.1%}", f"{low:.1%} to {high:.1%}"
     return [name, episodes, successes, rate, interval, f"{task['steps_median']:g}"]
+
+
+def _decisions(cycles: Sequence[Cycle]) -> list[Cycle]:
+    """Return the cycles of decisions: with the queued actions that followed each, and without an operator's."""
+    found: list[Cycle] = []
+    for cycle in cycles:
+        if QUEUED in cycle.policy_ns:
+            found[-1] = _joined(found[-1], cycle)
+        elif OPERATED not in cycle.policy_ns:
+            found.append(cycle)
+    return found
+
+
+def _joined(decision: Cycle, queued: Cycle) -> Cycle:
+    return replace(
+        decision,
+        act_ns=decision.act_ns + queued.act_ns,
+        step_ns=decision.step_ns + queued.step_ns,
+        steps=decision.steps + queued.steps,
+        dropped=decision.dropped + queued.dropped,
+        robot_ns=Counter(decision.robot_ns) + Counter(queued.robot_ns),
+    )
 
 
 def _percentiles_ms(times_ns: Sequence[float]) -> dict[str, float]:
@@ -202,7 +239,7 @@ def _control(cycles: Sequence[Cycle], control_hz: float, episodes: int) -> dict[
     busy_s = sum(c.act_ns + c.step_ns for c in cycles) / 1e9
     return {
         "target_hz": control_hz,
-        "rate_hz": sum(c.steps for c in cycles) / busy_s,
+        "rate_hz": sum(c.steps for c in cycles) / busy_s if cycles else 0.0,
         "cycles": len(cycles),
         "over_budget_cycles": sum(
             (c.act_ns + c.step_ns - c.robot_ns.get(WAIT, 0)) / 1e9 > c.steps / control_hz for c in cycles

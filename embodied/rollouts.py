@@ -162,9 +162,15 @@ class InProcess:
         self.opened = Opened(robot.spec, self._opened.checkpoint, self._opened.options)
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Episode]]:
-        """Run the jobs in their order and yield each with its episode as it ends."""
+        """Run the jobs in their order and yield each with its episode as it ends. Where one fails, stop the robot."""
         for job in jobs:
-            yield job, _run(job, self._setup, self._robot, self._opened.policy, self._watch)
+            try:
+                episode = _run(job, self._setup, self._robot, self._opened.policy, self._watch)
+            except BaseException:
+                with contextlib.suppress(EmbodiedError):  # it may be the robot that is gone
+                    self._robot.stop()
+                raise
+            yield job, episode
 
     def close(self) -> None:
         """Let go of robot, policy and operator; idempotent."""

@@ -44,13 +44,14 @@ class Examples:
             )
         self._stop = np.empty(len(reader), np.int64)
         held_out, taught = np.zeros(len(reader), bool), np.zeros(len(reader), bool)
-        operated = reader.collection.get("operated", False)  # then failures are kept, marked, and no examples
         for episode in reader.episodes:
             self._stop[episode.start : episode.stop] = episode.stop
             held_out[episode.start : episode.stop] = episode.index % VALIDATION_EVERY == VALIDATION_EVERY - 1
-            taught[episode.start : episode.stop] = episode.success or not operated
+            taught[episode.start : episode.stop] = episode.success
+        taught |= reader.intervention  # an operator's corrections are right answers, however the episode ended
         if not taught.any():
             raise EmbodiedError(f"{reader.path}: every episode is marked as a failure; there is nothing to learn from")
+        self._untaught = np.cumsum(~taught)
         self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
         # Executed noise makes later expert actions answers to something the policy has not seen.
         self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
@@ -68,7 +69,9 @@ class Examples:
             state=reader.state[rows],
             labels={name: values[rows] for name, values in reader.labels.items()},
             chunk=reader.action[steps],
-            supervised=within & (self._noise[steps] == self._noise[rows, None]),
+            supervised=within
+            & (self._noise[steps] == self._noise[rows, None])
+            & (self._untaught[steps] == self._untaught[rows, None]),
             text=[self._texts[row] for row in rows],
         )
         frames = [

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tty
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -295,6 +295,7 @@ class Expert(toy_world.ToyExpert):
     """The toy's expert as an operator."""
 
     legend: Sequence[str] = ()
+    buttons: Mapping[str, Command] = {}
     reaching = False
 
     def __init__(self, robot, late: int = 0) -> None:

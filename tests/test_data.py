@@ -51,14 +51,18 @@ def leave_after_one(examples: Examples, batches: int) -> None:
         assert not thread.is_alive()
 
 
-def test_what_an_operator_marked_as_a_failure_is_no_example(tmp_path: Path) -> None:
+def test_a_failure_is_no_example_but_for_what_an_operator_did_in_it(tmp_path: Path) -> None:
     read = DatasetReader(record_toy(tmp_path / "d"))
     success = [False, True, False]
     read.episodes = tuple(replace(e, success=s) for e, s in zip(read.episodes, success, strict=True))
-    assert len(Examples(read, TOY_PLAN, tiny_vocabulary()).training_rows) == len(read)
-    read.collection["operated"] = True
     rows = Examples(read, TOY_PLAN, tiny_vocabulary()).training_rows
     assert rows.tolist() == list(range(read.episodes[1].start, read.episodes[1].stop))
+    read.intervention[[2, 3]] = True  # in the first, which failed all the same
+    examples = Examples(read, TOY_PLAN, tiny_vocabulary())
+    assert examples.training_rows.tolist() == [2, 3, *rows]
+    learnt = (examples.batch(np.array([2])).sequences.pose_targets[0] != UNSUPERVISED).all(-1)
+    assert learnt.tolist() == [True, True, False, False]  # the policy went on from there, and failed
+    read.intervention[:] = False
     read.episodes = tuple(replace(e, success=False) for e in read.episodes)
     with pytest.raises(EmbodiedError, match="every episode is marked as a failure"):
         Examples(read, TOY_PLAN, tiny_vocabulary())
@@ -117,6 +121,7 @@ def test_the_text_action_is_learnt_where_there_is_one(reader: DatasetReader, exa
 
 def test_whole_episodes_are_held_out_and_never_trained_on(tmp_path: Path) -> None:
     reader = DatasetReader(record_toy(tmp_path / "data", episodes=VALIDATION_EVERY))
+    reader.episodes = tuple(replace(e, success=True) for e in reader.episodes)
     examples = Examples(reader, TOY_PLAN, tiny_vocabulary())
     held_out = reader.episodes[VALIDATION_EVERY - 1]
     assert examples.validation_rows.tolist() == list(range(held_out.start, held_out.stop))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from toy_world import ToyExpert, ToyRobot
 
 from embodied.approach import WHOLE_RANGE_S
 from embodied.cli import main
+from embodied.comparison import Pairs, compare_reports
 from embodied.loop import FIRST_EVALUATION_SEED, Episode, run_episode
 from embodied.recording.reader import DatasetReader
 from embodied.recording.rollout import RolloutRecorder, join
@@ -141,7 +143,7 @@ def test_without_a_takeover_it_is_the_policy_and_nothing_else(tmp_path):
     assert not episode.policy_counts
 
 
-def test_a_success_with_help_is_not_the_policys(tmp_path):
+def test_a_success_with_help_is_not_the_policys(tmp_path, capsys):
     episodes = []
     for index, keys in enumerate(({}, {"s1": ["x"], "s2": ["space"]}, {})):
         (tmp_path / str(index)).mkdir()
@@ -154,7 +156,14 @@ def test_a_success_with_help_is_not_the_policys(tmp_path):
     report = build_report(protocol, episodes, {})
     task = report["tasks"]["push"]
     assert (task["successes"], task["helped"], task["successes_alone"]) == (3, [0, 1, 0], 2)
-    assert "an operator helped in 1 of 3 episodes. Alone the policy succeeded in 2: 66.7%" in summarise(report)
+    assert report["mean_of_tasks"] == pytest.approx(2 / 3)
+    assert "| push | 3        | 2         | 66.7%" in (said := summarise(report))
+    assert "an operator helped in 1 of 3 episodes, of which 1 succeeded" in said
+    unhelped = build_report(protocol, [replace(e, policy_counts={}) for e in episodes], {})
+    assert compare_reports(report, unhelped) == {"push": Pairs(both=2, only_first=0, only_second=1, neither=0)}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 0
+    assert "an operator helped in 1 episodes, which count as failures" in capsys.readouterr().out
     assert "helped" not in build_report(protocol, episodes[:1], {})["tasks"]["push"]
 
 

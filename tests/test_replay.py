@@ -128,7 +128,7 @@ def test_a_robot_that_stands_elsewhere_comes_slowly_to_where_the_episode_began(d
     reader = DatasetReader(demonstrations, frames=False)
     of = reader.episodes[0]
     rows = slice(of.start, of.stop)
-    script = Script("reach", 0, reader.action[rows], reader.state[rows], True)
+    script = Script("reach", 0, reader.action[rows], reader.state[rows], True, "reach")
     body = Elsewhere()
 
     class Watching:
@@ -164,7 +164,7 @@ def test_whatever_goes_wrong_the_robot_is_stopped(demonstrations):
             self.stops += 1
 
     body = Breaks(16, -1)
-    script = Script("reach", 0, np.full((5, 2), 0.5, np.float32), np.zeros((5, 2), np.float32), True)
+    script = Script("reach", 0, np.full((5, 2), 0.5, np.float32), np.zeros((5, 2), np.float32), True, "reach")
     with pytest.raises(RuntimeError, match="a cable"):
         play(SafeRobot(body), script)
     assert body.stops == 1

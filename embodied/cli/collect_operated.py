@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embodied.approach import ALLOWED_S
 from embodied.cli.arguments import open_addressed
-from embodied.cli.teleoperation import opened_teleoperator, unstaged
+from embodied.cli.teleoperation import lasting, opened_teleoperator, unstaged
 from embodied.errors import EmbodiedError
 from embodied.loop import check_instruction
 from embodied.recording.operated import OperatedCollection, fixed_again, fixed_by, fixed_there
@@ -23,9 +24,12 @@ def run_operated(args: argparse.Namespace, about: Mapping[str, Any]) -> dict[str
     """Hold a session, and return the collection.json of its dataset; None where the operator stopped before the end."""
     if args.finish:
         with contextlib.closing(OperatedCollection(args.out, fixed_there(args.out), resume=True)) as collection:
+            if collection.interrupted:
+                print("an episode that was cut short is not kept")
             return collection.assemble({**about, "robot": args.robot, "teleop": args.teleop})
     instruction = None if args.instruction is None else check_instruction(args.instruction)
-    with contextlib.closing(open_addressed(args, unstaged(args.robot, dict(args.option)))) as robot:
+    options = lasting(args.robot, unstaged(args.robot, dict(args.option)), args.length_s + args.reset_s + ALLOWED_S)
+    with contextlib.closing(open_addressed(args, options)) as robot:
         tasks = robot.spec.tasks if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
         for task in tasks:
             robot.spec.require_task(task)

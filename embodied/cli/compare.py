@@ -13,15 +13,18 @@ from embodied.comparison import Pairs, compare_reports, protocol_differences
 from embodied.errors import EmbodiedError
 from embodied.report import table
 
-EXAMPLE = """example:
-  embodied compare runs/before/report.json runs/after/report.json
+EXAMPLE = """examples:
+  embodied compare runs/before runs/after
+  embodied compare runs/before/report.json runs/after/delays/async_100ms/report.json
+
+Episodes in which an operator helped count as failures.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the two reports."""
-    parser.add_argument("first", type=Path, metavar="A/report.json")
-    parser.add_argument("second", type=Path, metavar="B/report.json")
+    parser.add_argument("first", type=Path, metavar="A", help="what embodied rollout wrote, or a report.json of it")
+    parser.add_argument("second", type=Path, metavar="B", help="another")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if len(pairs) > 1:
         rows.append(_row("all", reduce(add, pairs.values())))
     print("\n".join(table(["task", "pairs", "A", "B", "both", "only A", "only B", "neither", "p (two-sided)"], rows)))
-    print(f"\nA is {args.first}\nB is {args.second}")
+    print(f"\nA is {args.first}{_help(first)}\nB is {args.second}{_help(second)}")
     for difference in protocol_differences(first["protocol"], second["protocol"]):
         print(f"  {difference}")
     return 0
@@ -43,6 +46,11 @@ def _row(name: str, pairs: Pairs) -> list[object]:
     rates = [f"{successes / pairs.episodes:.1%}" for successes in (first, second)]
     counts = [pairs.both, pairs.only_first, pairs.only_second, pairs.neither]
     return [name, pairs.episodes, *rates, *counts, f"{pairs.p_value:.3g}"]
+
+
+def _help(report: dict[str, Any]) -> str:
+    helped = sum(sum(task.get("helped", [])) for task in report["tasks"].values())
+    return f"; an operator helped in {helped} episodes, which count as failures" if helped else ""
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -63,4 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_result(task: Any) -> bool:  # noqa: ANN401  any JSON
     seeds, outcomes = (task.get("seeds"), task.get("outcomes")) if isinstance(task, dict) else (None, None)
-    return isinstance(seeds, list) and isinstance(outcomes, list) and 0 < len(seeds) == len(outcomes)
+    if not (isinstance(seeds, list) and isinstance(outcomes, list) and 0 < len(seeds) == len(outcomes)):
+        return False
+    helped = task.get("helped", outcomes)
+    return isinstance(helped, list) and len(helped) == len(outcomes)

@@ -14,6 +14,8 @@ EXAMPLE = """examples:
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --resume
   embodied finetune --dataset data/mine --start runs/so101 --out runs/mine --steps 2000
+
+Learnt from are the episodes that succeeded, and of the others only what an operator did in the policy's place.
 """
 
 

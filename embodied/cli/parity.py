@@ -71,7 +71,12 @@ def _read(folder: Path) -> dict[str, Any]:
     file = folder / MARKER
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        _fields(content), _motion(content, "recorded", ""), _motion(content, "measured", "")
+        (
+            _fields(content),
+            _motion(content, "recorded", ""),
+            _motion(content, "measured", ""),
+            np.array(content["action"], np.float64),
+        )
     except OSError as error:
         raise EmbodiedError(f"{folder} holds no replay: {file}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import platform
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied.approach import ALLOWED_S
 from embodied.cli.arguments import add_connection, add_robot_options, natural_int, open_addressed
 from embodied.cli.parity import MARKER, compare_replays
+from embodied.cli.teleoperation import lasting
 from embodied.errors import EmbodiedError
 from embodied.loop import Observer
 from embodied.output import output_folder
-from embodied.replay import Replay, Script, play, require_fit
+from embodied.replay import SETTLE_S, Replay, Script, play, require_fit
 from embodied.types import Action, Observation, Robot, RobotSpec, Step
 from embodied.versions import installed
 
@@ -35,8 +38,10 @@ EXAMPLE = """examples:
   embodied replay --compare runs/simulated runs/arm --out runs/parity.json
   embodied replay --compare runs/arm
 
-In simulation the scene is laid out as it was recorded, so the outcome is the same. A robot that stands elsewhere than
-the episode began comes there first, slowly. With one folder --compare is about what was recorded and what was replayed.
+A simulator lays out its own scene by the recorded seed: the same, with the same outcome, for an episode recorded in it;
+for one recorded on hardware only the motion can be compared. A robot that stands elsewhere than the episode began comes
+there first, slowly, and its episode may last as long as that takes. With one folder --compare is about what was
+recorded and what was replayed.
 """
 
 
@@ -73,8 +78,10 @@ def _replay(args: argparse.Namespace) -> int:
 
     reader = DatasetReader(args.dataset, frames=False)
     script, perturbed = _script(reader, args.episode)
+    lasts_s = len(script.action) / reader.spec.control_hz + ALLOWED_S + 2 * SETTLE_S
+    options = lasting(args.robot, dict(args.option), lasts_s)
     with (
-        contextlib.closing(open_addressed(args, dict(args.option))) as robot,
+        contextlib.closing(open_addressed(args, options)) as robot,
         output_folder(args.out, marker=MARKER, force=args.force) as folder,
     ):
         require_fit(reader.spec, robot.spec, str(args.dataset))
@@ -84,6 +91,9 @@ def _replay(args: argparse.Namespace) -> int:
     outcome, before = ("success" if s else "no success" for s in (replay.success, script.success))
     print(f"{script.task} seed {script.seed}: {replay.played} of {len(script.action)} actions played: {outcome}")
     print(f"when it was recorded: {before}")
+    if replay.played < len(script.action) and not replay.success:
+        missed = len(script.action) - replay.played
+        print(f"warning: {missed} actions were not carried out; the robot's episodes may be too short", file=sys.stderr)
     if perturbed:
         print(f"in {perturbed} rows something else was carried out than was recorded, so the outcome may differ")
     if replay.approach_s:
@@ -100,7 +110,7 @@ def _script(reader: DatasetReader, index: int) -> tuple[Script, int]:
         raise EmbodiedError(f"{reader.path} has episodes 0 to {len(reader.episodes) - 1}, not {index}")
     of = reader.episodes[index]
     rows = slice(of.start, of.stop)
-    script = Script(of.task, of.seed, reader.action[rows], reader.state[rows], of.success)
+    script = Script(of.task, of.seed, reader.action[rows], reader.state[rows], of.success, of.instruction)
     return script, int(reader.perturbed[rows].sum())
 
 
@@ -109,7 +119,9 @@ def _play(robot: Robot, script: Script, folder: Path) -> Replay:
     from embodied.recording.rollout import RolloutRecorder, join
 
     spool = folder / SPOOL
-    with RolloutRecorder(spool, robot.spec, task=script.task, seed=script.seed) as recorder:
+    with RolloutRecorder(
+        spool, robot.spec, task=script.task, seed=script.seed, instruction=script.instruction
+    ) as recorder:
         replay = play(robot, script, [_WhereSeen(robot.spec, recorder)])
     if spool.exists():
         join([spool], folder / RECORDING, {"replay": True})

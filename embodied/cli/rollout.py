@@ -38,6 +38,7 @@ from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
 from embodied.modules import is_address
 from embodied.output import output_folder
+from embodied.report import succeeded_alone
 from embodied.rollouts import EXPERT, InProcess, Job, Setup, Workers
 from embodied.types import RobotSpec
 
@@ -264,7 +265,7 @@ def _progress(results: Iterator[tuple[Job, Episode]], total: int) -> Iterable[tu
     interval_s = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants few lines
     with tqdm(total=total, unit="episode", dynamic_ncols=True, mininterval=interval_s) as bar:
         for done, (job, episode) in enumerate(results, 1):
-            successes += episode.success
+            successes += succeeded_alone(episode)
             bar.set_postfix_str(f"{successes}/{done} succeeded", refresh=False)
             bar.update()
             yield job, episode

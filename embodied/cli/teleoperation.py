@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEVICES = ("keyboard", "gamepad", "leader")
 GAMEPAD = Path("/dev/input/js0")
 ARMS = "embodied.robots"
+LENGTHS = ("episode_s", "horizon_s")  # what a robot's make() calls how long an episode may last
 TERMINAL = "terminal"  # a stage that asks at the terminal: embodied.hardware.stage
 
 
@@ -108,6 +109,12 @@ def unstaged(module: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if options.get("stage") == TERMINAL:
         raise EmbodiedError("with --teleop the session itself asks the operator: leave stage=terminal out")
     return {"stage": "none", **options}
+
+
+def lasting(module: str, options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return a robot module's options with episodes that last as long as is needed, where they do not say how long."""
+    named = [name for name in LENGTHS if not is_address(module) and declares(module, "make", name)]
+    return {**dict.fromkeys(named[:1], seconds), **options}
 
 
 def require_other_terminal(module: str, options: Mapping[str, Any]) -> None:

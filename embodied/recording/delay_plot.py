@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from embodied.report import own_result
+
 COLOURS = {"sync": "#b5482f", "async": "#2f6db5"}
 SHIFT_MS = {"sync": -3.0, "async": 3.0}  # so that two intervals at one delay do not hide each other
 PANEL_INCHES = (4.2, 3.0)
@@ -40,7 +42,11 @@ def plot_delays(path: Path, entries: Entries, control_hz: float) -> None:
 
 def _draw_success(panel: Axes, mode: str, results: Sequence[tuple[float, Mapping[str, Any]]]) -> None:
     delays_ms = [delay_ms + SHIFT_MS[mode] for delay_ms, _ in results]
-    rates = [task["successes"] / task["episodes"] for _, task in results]
-    below = [rate - task["wilson95"][0] for rate, (_, task) in zip(rates, results, strict=True)]
-    above = [task["wilson95"][1] - rate for rate, (_, task) in zip(rates, results, strict=True)]
-    panel.errorbar(delays_ms, rates, (below, above), color=COLOURS[mode], marker="o", capsize=3)
+    own = [
+        (successes / task["episodes"], low, high)
+        for _, task in results
+        for successes, (low, high) in [own_result(task)]
+    ]
+    rates = [rate for rate, _, _ in own]
+    errors = [rate - low for rate, low, _ in own], [high - rate for rate, _, high in own]
+    panel.errorbar(delays_ms, rates, errors, color=COLOURS[mode], marker="o", capsize=3)

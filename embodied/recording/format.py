@@ -36,7 +36,7 @@ IMAGE_PREFIX = "observation.images."
 LABEL_PREFIX = "label."
 
 _SCALARS = {
-    "timestamp": "float32",  # seconds since the episode began
+    "timestamp": "float32",  # s since the episode began, as LeRobot has it: frame_index / fps, not measured
     "frame_index": "int64",
     "episode_index": "int64",
     "index": "int64",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.recording import format as layout
 from embodied.recording.rollout import join
 from embodied.recording.spool import PARTIAL, SUFFIX, Spool
@@ -51,11 +52,18 @@ class OperatedCollection:
         return len(list(self._episodes.glob(f"{_stem(task, ANY_SEED)}{SUFFIX}")))
 
     def next(self, task: str) -> Slot:
-        """Return the episode that comes next: its seed is the first that was neither kept nor discarded."""
+        """Return the episode that comes next: its seed is the first that was neither kept nor discarded.
+
+        Raise DatasetError where that would be an evaluation's.
+        """
         taken = {path.name.partition(".")[0] for path in self._episodes.iterdir()}
         seed: int = self._fixed["seed"]
         while _stem(task, f"{seed:06d}") in taken:
             seed += 1
+        if seed >= FIRST_EVALUATION_SEED:
+            raise layout.DatasetError(
+                self._path, f"no seed is left for {task}: those from {FIRST_EVALUATION_SEED} on are for evaluation"
+            )
         return Slot(task, seed, self._episodes / f"{_stem(task, f'{seed:06d}')}{SUFFIX}")
 
     def again(self, slot: Slot) -> None:
@@ -135,8 +143,8 @@ def fixed_again(path: Path, spec: RobotSpec, seed: int) -> dict[str, Any]:
 
 
 def _stem(task: str, seed: str) -> str:
-    """Return a spool's name without what follows: a task's may hold what a file's may not."""
-    safe = "".join(c if c.isalnum() or c == "_" else "-" for c in task)
+    """Return a spool's name without what follows: a task's may hold what a file's may not, and no two share one."""
+    safe = "".join(c if c.isalnum() or c == "_" else f"-{ord(c):x}-" for c in task)
     return f"{safe}-{seed}"
 
 

@@ -57,7 +57,9 @@ class DatasetReader:
         self.marker = _flags(table, "marker")  # bool (n,)
         self.done = _column(table, "next.done")  # bool (n,)
         self.success = _column(table, "next.success")  # bool (n,)
-        self.timestamp = _column(table, "timestamp")  # float32 (n,) seconds since the episode began
+        self.timestamp = _column(
+            table, "timestamp"
+        )  # float32 (n,) s since the episode began: frame_index / fps, not measured
         self.frame_index = _column(table, "frame_index")  # int64 (n,) row within the episode
         self.episode_index = _column(table, "episode_index")  # int64 (n,)
         self.task_index = _column(table, "task_index")  # int64 (n,) into instructions

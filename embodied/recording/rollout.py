@@ -16,8 +16,10 @@ from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec, S
 class RolloutRecorder:
     """An Observer that spools one episode to path: the actions that were commanded, whether it succeeds or not.
 
-    A row is `perturbed` where the robot's side carried out something else. Its labels are those of the Step before it,
-    which a robot gives over gRPC too, so the first row has none and a recording does not depend on where the robot is.
+    A row is `perturbed` where the robot's side carried out something else, or nothing. Where time is real that is told
+    only by the step after, so that the row before is marked too: see Spool.episode. A row's
+    labels are those of the Step before it, which a robot gives over gRPC too, so the first row has none and a recording
+    does not depend on where the robot is.
     A context manager: an episode that does not end stays readable up to its last step.
     """
 
@@ -56,7 +58,7 @@ class RolloutRecorder:
         if missing := [c.name for c in self._spec.cameras if c.name not in self._observation.frames]:
             raise InvalidObservationError(f"{self._spec.name} sent no frame of {missing}; it cannot be recorded")
         flags = Flags(
-            perturbed=bool(step.interventions or step.dropped),
+            perturbed=bool(step.interventions or step.dropped or not step.executed),
             intervention=bool(getattr(self._policy, "intervening", False)),
             marker=self._marked,
         )

@@ -120,11 +120,18 @@ class Spool:
             self.label_sizes |= {name: len(values) for name, values in row["labels"]}
 
     def episode(self, label_sizes: Mapping[str, int]) -> Episode:
-        """Return the episode with the labels of label_sizes, NaN where a row has none; one interrupted is a failure."""
+        """Return the episode with the labels of label_sizes, NaN where a row has none; one interrupted is a failure.
+
+        Where time is real a step returns as its action begins, so what became of that is told by the step after it,
+        together with what was changed of the next action at once: either row may be the perturbed one, and both are.
+        """
         rows, head = list(self._rows()), self.head
         if head is None or not rows:
             raise layout.DatasetError(self.path, "no whole row")
         frames = [dict(row["frames"]) for row in rows]
+        flags = {f.name: _flag(rows, f.name) for f in fields(Flags)}
+        if head.spec.realtime:
+            flags["perturbed"][:-1] |= flags["perturbed"][1:]
         done, success = np.array([(row["done"], row["success"]) for row in rows], np.bool_).T
         if self.interrupted:
             success[-1] = False
@@ -137,7 +144,7 @@ class Spool:
             frames={camera.name: tuple(f[camera.name] for f in frames) for camera in head.spec.cameras},
             state=np.array([row["state"] for row in rows], np.float32),
             action=np.array([row["action"] for row in rows], np.float32),
-            **{f.name: _flag(rows, f.name) for f in fields(Flags)},
+            **flags,
             text=("",) * len(rows),
             labels={name: _label(rows, name, size) for name, size in label_sizes.items()},
             done=done,

@@ -57,8 +57,13 @@ def joined_before(path: Path) -> dict[str, Any] | None:
 
 
 def clear(path: Path) -> None:
-    """Remove what a dataset was joined from."""
-    shutil.rmtree(path / STAGING)
+    """Remove what a dataset was joined from; another process may be doing the same."""
+
+    def tolerate(function: object, name: str, found: tuple[type[BaseException], BaseException, object]) -> None:
+        if not isinstance(found[1], FileNotFoundError):
+            raise found[1]
+
+    shutil.rmtree(path / STAGING, onerror=tolerate)
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from embodied.teleop.operator import Command
 from embodied.teleop.terminal import Terminal
@@ -24,7 +24,15 @@ RECORDING_LEGEND = (
     "right/Enter  finished: a success      f/down  finished: a failure      left  again from the start",
     "d  discard, go on with the next       m       mark this moment         Esc/q stop the session",
 )
-INTERVENTION_LEGEND = ("space  take over, or hand back",)
+INTERVENTION_LEGEND = ("space  take over, or hand back        Esc/q  stop the rollout",)
+RECORDING = tuple(command for command in Command if command is not Command.SWITCH)  # what a session heeds
+INTERVENTION = (Command.SWITCH, Command.STOP)
+
+
+def buttons_legend(buttons: Mapping[str, Command], heeded: Collection[Command]) -> Sequence[str]:
+    """Return a line that says which of a device's buttons ask for what is heeded; none where it has no such buttons."""
+    said = [f"{button} {command.value}" for button, command in buttons.items() if command in heeded]
+    return ["   ".join(said)] if said else []
 
 
 class Console:
@@ -45,6 +53,10 @@ class Console:
         self._read(timeout_s)
         found, self._commands = self._commands, []
         return found
+
+    def put_back(self, commands: Sequence[Command]) -> None:
+        """Have commands that were not heeded yet come again, before those given since."""
+        self._commands[:0] = commands
 
     def driving(self) -> Sequence[str]:
         """Return the other keys typed since the last call."""

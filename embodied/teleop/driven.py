@@ -79,12 +79,17 @@ class DrivenEpisode:
                 yield fault
 
     def _end(self, recorder: RolloutRecorder) -> Command | None:
-        """Return how the operator ends the episode, None if not yet; a mark goes to the next row."""
-        for command in self._console.commands():
+        """Return how the operator ends the episode, None if not yet; a mark goes to the next row.
+
+        What was asked for after that is not about this episode, and stays asked for.
+        """
+        commands = self._console.commands()
+        for index, command in enumerate(commands):
             if command is Command.MARK:
                 recorder.mark()
                 self._console.terminal.say(f"marked, after {self.rows} rows")
             elif command in ENDS:
+                self._console.put_back(commands[index + 1 :])
                 return command
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ COMMANDS = {
     "select": Command.STOP,
     "start": Command.SWITCH,
 }
+BUTTONS = dict(zip(("A", "B", "X", "Y", "Back", "Start"), COMMANDS.values(), strict=True))  # as most pads are marked
 TOOL = (("left_y", 0, -1), ("left_x", 1, -1), ("right_y", 2, -1))  # axis of the pad, of the base, sign: up is negative
 STICKS = (("left_x", 1), ("left_y", -1), ("right_y", -1), ("right_x", 1), ("hat_x", 1), ("hat_y", -1))  # joints in turn
 LEFT_FOR_TOOL = (("right_x", -1), ("hat_y", -1))  # joints before the gripper, the last first: they turn the tool
@@ -45,8 +46,12 @@ class GamepadTeleoperator:
         return (
             *(tool if self._jog.moves_tool else ("sticks and hat  joints, in turn",)),
             "triggers  close/open the gripper      right shoulder  faster, and slower again",
-            "A success   B failure   X again   Y mark   Back stop   Start take over/hand back",
         )
+
+    @property
+    def buttons(self) -> Mapping[str, Command]:
+        """Return what its buttons ask for."""
+        return BUTTONS
 
     @property
     def ready(self) -> bool:

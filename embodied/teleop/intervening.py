@@ -6,12 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embodied.report import OPERATED
-from embodied.teleop.console import INTERVENTION_LEGEND, Console
+from embodied.errors import EmbodiedError
+from embodied.report import OPERATED, QUEUED
+from embodied.teleop.console import INTERVENTION, INTERVENTION_LEGEND, Console, buttons_legend
 from embodied.teleop.operator import Command, Teleoperator
 from embodied.types import Action, Observation, Policy, RobotSpec
 
 TAKEOVERS = "takeovers"  # among the policy's counts, beside OPERATED
+
+
+class OperatorStoppedError(EmbodiedError):
+    """The operator has seen enough."""
+
+    def __init__(self) -> None:
+        super().__init__("the operator stopped the rollout")
 
 
 class InterveningPolicy:
@@ -37,26 +45,31 @@ class InterveningPolicy:
 
     @property
     def timing_ns(self) -> Mapping[str, int]:
-        """Return what the policy's last decision took by stage; nothing where the last act was none of it."""
-        return getattr(self._policy, "timing_ns", {}) if self._decided else {}
+        """Return what the policy's last decision took by stage; QUEUED or OPERATED where the last act was none."""
+        if self._decided:
+            return getattr(self._policy, "timing_ns", {})
+        return {OPERATED if self._intervening else QUEUED: 0}
 
     def reset(self, instruction: str, spec: RobotSpec) -> None:
-        """Begin an episode, the policy driving; raise SpecMismatchError as either does."""
+        """Begin an episode, the policy driving; raise SpecMismatchError as either does, and what act does."""
         self._instruction, self._spec = instruction, spec
         self._counts = Counter[str]()
         self._intervening = self._decided = False
         self._waiting: list[Action] = []
         self._policy.reset(instruction, spec)
         self._teleoperator.reset(instruction, spec)
-        self._console.forget()
+        _heed_stop(self._console.forget())
         if not self._said_how:
-            for line in (*self._teleoperator.legend, *INTERVENTION_LEGEND):
+            buttons = buttons_legend(self._teleoperator.buttons, INTERVENTION)
+            for line in (*self._teleoperator.legend, *buttons, *INTERVENTION_LEGEND):
                 self._console.terminal.say(f"  {line}")
         self._said_how = True
 
     def act(self, observation: Observation) -> Sequence[Action]:
-        """Return the next action, whoever's it is."""
-        switched = sum(command is Command.SWITCH for command in self._console.commands()) % 2 == 1
+        """Return the next action, whoever's it is; raise OperatorStoppedError where the operator stops the rollout."""
+        commands = self._console.commands()
+        _heed_stop(commands)
+        switched = sum(command is Command.SWITCH for command in commands) % 2 == 1
         if self._intervening and switched:
             self._hand_back()
         elif not self._intervening and (switched or self._teleoperator.reaching):
@@ -84,3 +97,8 @@ class InterveningPolicy:
         self._policy.reset(self._instruction, self._spec)
         self._teleoperator.reset(self._instruction, self._spec)
         self._console.terminal.say("the policy drives; space, or moving, takes over")
+
+
+def _heed_stop(commands: Sequence[Command]) -> None:
+    if Command.STOP in commands:
+        raise OperatorStoppedError

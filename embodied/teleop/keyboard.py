@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,6 +42,11 @@ class KeyboardTeleoperator:
         )
 
     @property
+    def buttons(self) -> Mapping[str, Command]:
+        """Return none: the keys that ask for something are the console's."""
+        return {}
+
+    @property
     def ready(self) -> bool:
         """Whether the robot may be driven: always, since jogging begins where it is."""
         return True
@@ -62,7 +67,7 @@ class KeyboardTeleoperator:
         self._gripper = next((i for i, f in enumerate(spec.action) if is_gripper(f.name)), None)
         self._joint = 0
         self._left_s: dict[tuple[str, int, int], float] = {}  # by what moves, which of them, direction
-        self._console.forget()
+        self._console.driving()  # what was typed before is not about this
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next pose, as the keys pressed of late ask for it."""

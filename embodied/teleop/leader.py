@@ -49,6 +49,11 @@ class LeaderTeleoperator:
         return ("move the leader: the follower comes to its pose slowly, then goes where it goes",)
 
     @property
+    def buttons(self) -> Mapping[str, Command]:
+        """Return none: an arm has no buttons."""
+        return {}
+
+    @property
     def ready(self) -> bool:
         """Whether the follower has come to the leader's pose."""
         return self._ready

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -27,6 +27,10 @@ class Teleoperator(Protocol):
     @property
     def legend(self) -> Sequence[str]:
         """Return lines that say how to drive."""
+
+    @property
+    def buttons(self) -> Mapping[str, Command]:
+        """Return the device's own buttons, by what is written on them, and what each asks for."""
 
     @property
     def ready(self) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from embodied.errors import EmbodiedError
+from embodied.holding import hold_measured, require_holdable
 from embodied.recording.operated import OperatedCollection, Slot
 from embodied.recording.rollout import RolloutRecorder
-from embodied.teleop.console import RECORDING_LEGEND, Console
+from embodied.teleop.console import RECORDING, RECORDING_LEGEND, Console, buttons_legend
 from embodied.teleop.driven import ENDS, DrivenEpisode
 from embodied.teleop.operator import Command, Teleoperator
 from embodied.teleop.room import Room
@@ -61,18 +62,20 @@ class Session:
                 title = f"{task} {kept + 1}/{episodes}"
                 hours = free_bytes / self._room.bytes_a_second / 3600
                 self._say(f"{title}, seed {slot.seed}; {free_bytes / 1e9:.1f} GB free, for about {hours:.3g} h")
-                if self._set_up() is Command.STOP or self._record(slot, title) is Command.STOP:
+                if self._record(slot, title) is Command.STOP:
                     return False
         return True
 
     def _set_up(self) -> Command | None:
-        """Give the operator the time to lay out the scene."""
+        """Give the operator the time to lay out the scene; return STOP where they stop instead."""
         until_s = time.monotonic() + self._lengths.reset_s
         while (left_s := until_s - time.monotonic()) > 0:
             self._console.terminal.status(f"lay out the scene: {left_s:.0f} s, or Enter")
-            for command in self._console.commands(min(LOOK_S, left_s)):
-                if command in (Command.SUCCESS, Command.STOP):
-                    return command
+            commands = self._console.commands(min(LOOK_S, left_s))
+            if Command.STOP in commands:
+                return Command.STOP
+            if Command.SUCCESS in commands:
+                return None
         return None
 
     def _record(self, slot: Slot, title: str) -> Command:
@@ -87,33 +90,68 @@ class Session:
             RolloutRecorder(slot.path, spec, task=slot.task, seed=slot.seed, instruction=self._instruction) as recorder,
         ):
             end = episode.run(observation, recorder, most_rows=most_rows, title=title)
-            self._robot.stop()
-            end = end or self._ask_how_it_went()
             if end in KEPT and not episode.rows:
                 end = Command.RERECORD
-            if end in KEPT:
-                recorder.ended(end is Command.SUCCESS)
+            try:
+                self._robot.stop()
+            finally:  # what was judged is on the disk, whatever becomes of the robot
+                _judge(recorder, end)
+            if end is None:
+                _judge(recorder, end := self._ask_how_it_went(episode.rows, most_rows))
         self._console.terminal.status("")
         self._put_away(slot, end, episode.rows)
         return end
 
     def _begin(self, slot: Slot) -> Observation | None:
-        """Begin an episode, and return what is seen; None where the operator stops meanwhile."""
-        self._console.terminal.status("the robot begins")
+        """Begin an episode, its scene laid out, and return what is seen; None where the operator stops meanwhile.
+
+        Where time is real the robot begins first, and the scene is laid out once it stands: on its way it would go
+        through the scene, and through the hands in it. A simulator lays out its own, in no time.
+        """
+        spec = self._robot.spec
+        if self._stopped() or (not spec.realtime and self._set_up() is Command.STOP):
+            return None
+        self._console.terminal.status("the robot begins" + ("; keep clear" if spec.realtime else ""))
         observation = self._robot.reset(slot.seed, slot.task)
-        self._robot.spec.check_observation(observation)
+        spec.check_observation(observation)
+        self._show(observation)
+        if spec.realtime:
+            if self._stopped() or self._set_up() is Command.STOP:
+                return None
+            observation = self._look_again(observation)
+        if self._stopped():
+            return None
         if self._instruction is not None:
             observation = replace(observation, instruction=self._instruction)
-        self._show(observation)
-        if Command.STOP in self._console.forget():  # the rest of what was typed before is not about this episode
-            return None
-        self._teleoperator.reset(observation.instruction, self._robot.spec)
-        if not self._said_how:
-            for line in (*self._teleoperator.legend, *RECORDING_LEGEND):
-                self._say(f"  {line}")
-        self._said_how = True
+        self._teleoperator.reset(observation.instruction, spec)
+        self._say_how()
         self._say(f"go: {observation.instruction}")
         return observation
+
+    def _stopped(self) -> bool:
+        """Say whether the operator has asked to stop; the rest of what was typed is not about what comes now."""
+        return Command.STOP in self._console.forget()
+
+    def _look_again(self, observation: Observation) -> Observation:
+        """Return what is seen now, the robot holding: the scene was laid out since."""
+        spec = self._robot.spec
+        require_holdable(spec, "teleoperation")
+        step = self._robot.step(hold_measured(spec, observation))
+        if step.done:
+            raise EmbodiedError(
+                f"{spec.name} ended the episode while its scene was laid out; let its episodes be longer (as by the "
+                "option episode_s of the arms here) and go on with --resume"
+            )
+        spec.check_observation(step.observation)
+        self._show(step.observation)
+        return replace(step.observation, instruction=observation.instruction)
+
+    def _say_how(self) -> None:
+        if not self._said_how:
+            buttons = buttons_legend(self._teleoperator.buttons, RECORDING)
+            for line in (*self._teleoperator.legend, *buttons, *RECORDING_LEGEND):
+                self._say(f"  {line}")
+        self._said_how = True
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -137,12 +175,23 @@ class Session:
             self._collection.again(slot)
         self._say(f"{rows} rows not kept: {end.value}")
 
-    def _ask_how_it_went(self) -> Command:
+    def _ask_how_it_went(self, rows: int, most_rows: int) -> Command:
+        if rows < most_rows:
+            hz = self._robot.spec.control_hz
+            self._say(f"the robot ended the episode after {rows / hz:.1f} s, before the {most_rows / hz:g} s asked for")
         self._say("over, and no success seen. Was it one? right/Enter: yes, f: no, left: again, d: discard")
         while True:
-            for command in self._console.commands(LOOK_S):
+            commands = self._console.commands(LOOK_S)
+            for index, command in enumerate(commands):
                 if command in ENDS:
+                    self._console.put_back(commands[index + 1 :])
                     return command
 
     def _say(self, line: str) -> None:
         self._console.terminal.say(line)
+
+
+def _judge(recorder: RolloutRecorder, end: Command | None) -> None:
+    """Mark an episode that is kept as whole, and how it went."""
+    if end in KEPT:
+        recorder.ended(end is Command.SUCCESS)
