@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import sys
 import tty
 import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +20,27 @@ import pytest
 import toy_world
 
 from embodied.cli import main
+from embodied.cli.teleoperation import lasting
+from embodied.errors import ProtocolError
+from embodied.loop import FIRST_EVALUATION_SEED
+from embodied.realtime import RealTimeRobot
 from embodied.recording.format import DatasetError
 from embodied.recording.operated import OperatedCollection, fixed_by
 from embodied.recording.reader import DatasetReader
 from embodied.recording.rollout import RolloutRecorder
 from embodied.recording.spool import Spool
+from embodied.recording.staging import clear
+from embodied.safety import SafeRobot
 from embodied.teleop.console import Console
 from embodied.teleop.driven import DrivenEpisode
 from embodied.teleop.joystick import AXIS, BUTTON, EVENT, FULL
+from embodied.teleop.keyboard import KeyboardTeleoperator
 from embodied.teleop.operator import Command
 from embodied.teleop.room import MARGIN_BYTES, Room, RoomError
+from embodied.teleop.session import Lengths, Session
+from embodied.types import PoseAction
 from tests.faults.processes import host
+from tests.live_robot import LiveBody
 from tests.operator_at import DOWN, ENTER, ESC, LEFT, RIGHT, ROOT, operator_at
 from tests.test_teleop import Typed
 
@@ -364,3 +376,117 @@ def quiet() -> Typed:
     typed = Typed()
     typed.status = lambda line: None  # type: ignore[attr-defined]
     return typed
+
+
+class Judge(Expert):
+    """Types some keys at its third action of each episode."""
+
+    def __init__(self, robot, typed: Typed, *keys: str) -> None:
+        super().__init__(robot)
+        self.typed, self.keys = typed, keys
+
+    def reset(self, instruction, spec) -> None:
+        self.acts = 0
+
+    def act(self, observation):
+        self.acts += 1
+        self.typed.typed += self.keys if self.acts == 3 else ()
+        return super().act(observation)
+
+
+def test_what_is_typed_in_one_go_is_all_heeded(tmp_path):
+    robot, typed = toy_world.make(), quiet()
+    collection = OperatedCollection(tmp_path / "d", fixed_by(robot.spec, 0))
+    judge = Judge(robot.body, typed, "enter", "esc")
+    session = Session(robot, judge, Console(typed), collection, lengths=Lengths(60.0, 0.0))  # type: ignore[arg-type]
+    assert not session.run(["reach"], 5)
+    assert collection.kept("reach") == 1
+
+
+def test_an_episode_that_was_judged_is_kept_although_the_robot_fails_to_stop(tmp_path):
+    class Stuck(toy_world.ToyRobot):
+        def stop(self) -> None:
+            raise ProtocolError("it does not answer")
+
+    body, typed = Stuck(16, -1), quiet()
+    collection = OperatedCollection(tmp_path / "d", fixed_by(body.spec, 0))
+    judge = Judge(body, typed, "enter")
+    robot = SafeRobot(body)
+    session = Session(robot, judge, Console(typed), collection, lengths=Lengths(60.0, 0.0))  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="does not answer"):
+        session.run(["reach"], 5)
+    assert collection.kept("reach") == 1
+
+
+def test_a_robot_whose_time_passes_is_home_before_the_scene_is_laid_out_and_is_looked_at_after_it(tmp_path):
+    order = []
+
+    class Homing(LiveBody):
+        def reset(self, seed: int, task: str):
+            order.append("home")
+            return super().reset(seed, task)
+
+    def body() -> SafeRobot[Homing]:
+        file = tmp_path / "setpoints"
+        return SafeRobot(Homing(file, horizon_s=60.0, reset_s=0.0, control_hz=10.0, watchdog_s=60.0))
+
+    typed = Typed()
+    typed.status = lambda line: order.append(line[:7])  # type: ignore[attr-defined]
+    with contextlib.closing(RealTimeRobot(body)) as robot:
+        collection = OperatedCollection(tmp_path / "d", fixed_by(robot.spec, 0))
+        teleoperator = KeyboardTeleoperator(Console(typed))  # type: ignore[arg-type]
+        session = Session(robot, teleoperator, Console(typed), collection, lengths=Lengths(0.3, 0.5))  # type: ignore[arg-type]
+        session._ask_how_it_went = lambda *_: Command.FAILURE  # type: ignore[method-assign]
+        assert session.run(["sweep"], 1)
+    assert order.index("home") < order.index("lay out")
+    collection.assemble({})
+    assert DatasetReader(tmp_path / "d").frame("front", 0).mean() >= 45  # ticks of 10 ms: half a second of laying out
+
+
+def test_an_episode_may_last_as_long_as_the_session_needs_unless_the_user_says_otherwise():
+    assert lasting("embodied.robots.so101", {"size": 64}, 81.0) == {"size": 64, "episode_s": 81.0}
+    assert lasting("envs.so101", {}, 81.0) == {"horizon_s": 81.0}
+    assert lasting("embodied.robots.so101", {"episode_s": 5}, 81.0) == {"episode_s": 5}
+    assert lasting("tests.toy_world", {}, 81.0) == lasting("127.0.0.1:50051", {}, 81.0) == {}
+
+
+def test_no_seed_of_an_evaluation_is_ever_recorded(tmp_path):
+    collection = OperatedCollection(tmp_path / "d", fixed_by(toy_world.make().spec, FIRST_EVALUATION_SEED - 1))
+    collection.discard(collection.next("reach"))
+    with pytest.raises(DatasetError, match="no seed is left for reach: those from 1000000 on are for evaluation"):
+        collection.next("reach")
+
+
+def test_no_two_tasks_share_a_spool(tmp_path):
+    collection = OperatedCollection(tmp_path / "d", fixed_by(toy_world.make().spec, 0))
+    tasks = ("a.b", "a-b", "a b", "a", "a-2d-b")
+    collection.discard(collection.next("a.b"))
+    assert [collection.next(task).seed for task in tasks] == [1, 0, 0, 0, 0]
+    assert len({collection.next(task).path for task in tasks}) == len(tasks)
+
+
+def test_finishing_tells_of_an_episode_that_was_cut_short(tmp_path, capsys):
+    out, robot = tmp_path / "d", toy_world.make()
+    collection = OperatedCollection(out, fixed_by(robot.spec, 0))
+    for ends in (True, False):
+        slot = collection.next("reach")
+        with RolloutRecorder(slot.path, robot.spec, task="reach", seed=slot.seed) as recorder:
+            observation = robot.reset(slot.seed, "reach")
+            recorder.began(observation)
+            action = PoseAction(observation.state)
+            recorder.stepped(action, robot.step(action))
+            if ends:
+                recorder.ended(True)
+    collection.close()
+    assert main([str(argument) for argument in session(out, "--finish")]) == 0
+    assert "an episode that was cut short is not kept" in capsys.readouterr().out
+
+
+def test_two_that_clear_up_at_once_do_not_trip_over_each_other(tmp_path):
+    for i in range(300):
+        (tmp_path / "staging" / str(i)).mkdir(parents=True)
+    with ThreadPoolExecutor(4) as threads:
+        for cleared in [threads.submit(clear, tmp_path) for _ in range(4)]:
+            cleared.result()
+    clear(tmp_path)
+    assert not (tmp_path / "staging").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,13 +19,14 @@ from embodied.recording.reader import DatasetReader
 from embodied.recording.rollout import RolloutRecorder, join
 from embodied.report import build_report, summarise
 from embodied.safety import SafeRobot
-from embodied.teleop.console import Console
-from embodied.teleop.intervening import InterveningPolicy
+from embodied.teleop.console import INTERVENTION, RECORDING, Console, buttons_legend
+from embodied.teleop.gamepad import BUTTONS
+from embodied.teleop.intervening import InterveningPolicy, OperatorStoppedError
 from embodied.teleop.keyboard import KeyboardTeleoperator
 from embodied.teleop.leader import LeaderTeleoperator
 from embodied.teleop.paced import PacedRobot
 from embodied.types import Action, Observation, PoseAction, RobotSpec
-from tests.operator_at import operator_at
+from tests.operator_at import ESC, operator_at
 from tests.test_collect_teleop import TOY
 from tests.test_teleop import Hand, Typed
 
@@ -217,3 +219,52 @@ def test_bad_arguments_are_one_line(tmp_path, capsys, extra, complaint):
     seed = ["--seed", str(FIRST_EVALUATION_SEED)]
     assert main([*rollout, str(tmp_path / "run"), "--intervene", "keyboard", *seed, *extra]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def protocol() -> dict:
+    robot = {"module": None, "spec": ToyRobot(16, -1).spec.to_dict()}
+    return {"robot": robot, "policy": {"module": "p"}, "execution": {"mode": "sync", "delay_ms": 0}}
+
+
+def test_latencies_are_of_decisions_with_their_chunks_and_of_no_queued_or_operated_action(tmp_path):
+    class Slow(Chunks):
+        def act(self, observation: Observation) -> Sequence[Action]:
+            time.sleep(0.02)
+            return super().act(observation)
+
+    episode, _ = run(tmp_path, Slow(), Typed(), s16=["space"])
+    report = build_report(protocol(), [episode], {})
+    assert report["control"]["cycles"] == 2 and report["latency_ms"]["act"]["p50"] >= 20
+    assert not any("queued" in stage or "operator" in stage for stage in report["latency_ms"])
+
+
+def test_the_operator_may_stop_a_rollout_between_episodes_too(tmp_path):
+    typed = Typed()
+    policy = intervening(Chunks(), typed)
+    policy.reset("reach", ToyRobot(16, -1).spec)
+    typed.typed = ["esc"]
+    with pytest.raises(OperatorStoppedError):
+        policy.reset("reach", ToyRobot(16, -1).spec)
+    typed.typed = ["enter", "q"]
+    with pytest.raises(OperatorStoppedError):
+        policy.act(ToyRobot(16, -1).reset(0, "reach"))
+
+
+def test_of_a_gamepads_buttons_those_are_told_that_are_heeded():
+    (recording,), (helping,) = (buttons_legend(BUTTONS, heeded) for heeded in (RECORDING, INTERVENTION))
+    assert recording == "A success   B failure   X re-record   Y mark   Back stop"
+    assert helping == "Back stop   Start take over or hand back"
+    assert not buttons_legend({}, RECORDING)
+
+
+def test_an_operator_who_stops_a_rollout_has_what_was_recorded(tmp_path):
+    rollout = ["rollout", *TOY, "--policy", "policies.hold", "--task", "reach", "--episodes", 3, "--record", 3]
+    with operator_at(*rollout, "--videos", 0, "--intervene", "keyboard", "--out", tmp_path / "run") as operator:
+        operator.sees("Esc/q  stop the rollout")
+        operator.type("1x")
+        operator.sees("you drive")
+        operator.type(ESC)
+        operator.sees("cut short after")
+        operator.sees("error: the operator stopped the rollout")
+        assert operator.ends() == 2 and operator.terminal_is_as_it_was
+    assert len(DatasetReader(tmp_path / "run.partial" / "recording")) > 0

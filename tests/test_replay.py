@@ -12,6 +12,7 @@ from toy_world import ToyRobot
 
 from embodied.approach import WHOLE_RANGE_S
 from embodied.cli import main
+from embodied.errors import EmbodiedError
 from embodied.loop import run_episode
 from embodied.parity import Motion, compare
 from embodied.recording.format import DatasetError
@@ -89,12 +90,12 @@ class Sweeper:
         return sweep(10.0, self.step - 1, 1)
 
 
-def swept(folder: Path) -> Path:
+def swept(folder: Path, instruction: str | None = None) -> Path:
     """Record two seconds of the live robot, in lock step."""
     from tests.live_robot import make
 
     robot = make(str(folder / "recorded"))
-    with RolloutRecorder(folder / "1.arrow", robot.spec, task="sweep", seed=0) as recorder:
+    with RolloutRecorder(folder / "1.arrow", robot.spec, task="sweep", seed=0, instruction=instruction) as recorder:
         run_episode(robot, Sweeper(), task="sweep", seed=0, max_steps=20, observers=[recorder])
     join([folder / "1.arrow"], folder / "swept", {})
     return folder / "swept"
@@ -242,3 +243,31 @@ def test_the_recording_of_a_replay_is_a_dataset_like_any(demonstrations, tmp_pat
     with pytest.raises(DatasetError):
         DatasetReader(tmp_path / "r")
     assert SPEC.name == "live"
+
+
+def test_a_robot_that_ends_its_episode_on_the_way_to_the_beginning_is_told_as_that(demonstrations):
+    far = np.array([[1.9, 1.4]], np.float32)  # the toy's episodes have 30 steps, and the way there more
+    with pytest.raises(EmbodiedError, match="toy ended the episode on the slow way"):
+        play(SafeRobot(ToyRobot(16, -1)), Script("reach", 0, far, far, True, "reach"))
+
+
+def test_actions_that_a_short_episode_leaves_out_are_warned_of_and_the_words_are_those_recorded(tmp_path, capsys):
+    dataset = swept(tmp_path, instruction="wave to them")
+    module = ("--robot", "tests.live_robot", "--option", f"evidence={tmp_path / 'evidence'}")
+    assert replay(dataset, tmp_path / "short", *module, "--option", "horizon_s=1", episode=0) == 0
+    assert "warning: 10 actions were not carried out" in capsys.readouterr().err
+    assert content(tmp_path / "short")["played"] == 10
+    assert DatasetReader(tmp_path / "short" / "recording").instructions == ("wave to them",)
+    assert replay(dataset, tmp_path / "whole", *module, episode=0) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_replay_without_its_actions_is_refused(demonstrations, tmp_path, capsys):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        assert replay(demonstrations, folder, *TOY) == 0
+    told = content(folders[1])
+    del told["action"]
+    (folders[1] / "replay.json").write_text(json.dumps(told))
+    assert main(["replay", "--compare", *map(str, folders)]) == 2
+    assert "is not what embodied replay writes: 'action'" in capsys.readouterr().err

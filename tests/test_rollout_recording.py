@@ -1,5 +1,7 @@
 """A rollout's recording holds what the policy said and what it saw, whatever came of it."""
 
+import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import pytest
 
 from embodied.errors import InvalidActionError
 from embodied.loop import run_episode
+from embodied.realtime import RealTimeRobot
 from embodied.recording.reader import DatasetReader
 from embodied.recording.rollout import RolloutRecorder, join
 from embodied.types import Action, Observation, PoseAction, RobotSpec, TextAction
+from tests import live_robot
 from tests.dummy_robot import HORIZON, DummyRobot
 from tests.test_loop import LateRobot
 from tests.toy_world import ToyRobot
@@ -99,3 +103,33 @@ def test_parts_are_joined_in_the_order_given_and_a_label_that_one_lacks_is_nan(t
     assert [e.seed for e in reader.episodes] == [9, 3] and reader.collection == {"why": "a test"}
     assert np.isfinite(reader.labels["target_position"]).all(1).tolist() == [False, True, True, True] + 4 * [False]
     assert reader.labels["distance"][5:, 0].tolist() == [1, 2, 3] and np.isnan(reader.labels["distance"][:5]).all()
+
+
+def live(path: Path, *actions: PoseAction, horizon_s: float = 60.0, wait_s: float = 0.0) -> DatasetReader:
+    """Record actions on a robot whose time passes, waiting before the last until wait_s of its episode."""
+    with (
+        contextlib.closing(RealTimeRobot(lambda: live_robot.make(str(path / "e"), horizon_s=horizon_s))) as robot,
+        RolloutRecorder(path / "1.arrow", robot.spec, task="sweep", seed=0) as recorder,
+    ):
+        recorder.began(robot.reset(0, "sweep"))
+        for index, action in enumerate(actions):
+            while index == len(actions) - 1 and robot.observe(frames=False).time_ns < wait_s * 1e9:
+                time.sleep(0.01)
+            recorder.stepped(action, robot.step(action))
+        recorder.ended(False)
+    join([path / "1.arrow"], path / "d", {})
+    return DatasetReader(path / "d")
+
+
+def at(pan: float) -> PoseAction:
+    return PoseAction(np.array([pan, 0.0], np.float32))
+
+
+def test_where_time_is_real_the_row_whose_action_was_changed_is_perturbed_not_only_that_which_tells(tmp_path):
+    reader = live(tmp_path, at(0.0), at(0.0), at(0.9), at(0.9), at(0.9), at(0.9), at(0.9), at(0.9))
+    assert reader.perturbed[2] and not reader.perturbed[0] and not reader.perturbed[7]
+
+
+def test_a_row_whose_action_came_after_the_end_is_perturbed(tmp_path):
+    reader = live(tmp_path, at(0.0), at(0.05), at(0.1), horizon_s=0.5, wait_s=0.5)
+    assert reader.perturbed[-1] and reader.done[-1] and not reader.perturbed[0]

@@ -160,3 +160,41 @@ def test_a_rollout_on_an_arm_asks_the_operator_at_the_terminal_how_it_went(leade
     report = json.loads((tmp_path / "r" / "report.json").read_text())
     assert report["tasks"]["reach"]["successes"] == 1
     assert json.loads((tmp_path / "r" / "episodes.jsonl").read_text())["instruction"] == "touch it"
+
+
+def test_one_emulated_arm_leads_another(leader, follower, tmp_path):
+    (hand, calibration), (arm, options) = leader, follower
+    hand.ask({"hand": FAR, "over_s": 0.5})
+    device = ["--teleop", "leader", "--leader", MODULE, "--leader-option", f"port={hand.port}"]
+    device += ["--leader-option", f"calibration={calibration}"]
+    session = ["--task", "reach", "--episodes", 1, "--reset-s", 0, "--out", tmp_path / "d"]
+    with operator_at("collect", *device, "--robot", MODULE, *options, *session) as operator:
+        operator.sees("comes slowly to the leader's pose")
+        operator.sees("and follows")
+        operator.sees(RUNS)
+        hand.ask({"hand": {**FAR, "shoulder_pan": -0.4}, "over_s": 1.0})
+        until(lambda: abs(arm.truth()["joints"]["shoulder_pan"] + 0.4) < 0.1)
+        operator.type(RIGHT)
+        operator.sees("kept as a success")
+        assert operator.ends() == 0 and operator.terminal_is_as_it_was
+    assert not any(hand.truth()["torque"].values()) and all(arm.truth()["torque"].values())
+    reader = DatasetReader(tmp_path / "d")
+    assert reader.state[0] == pytest.approx(reader.action[0], abs=0.2)  # it had come there before rows began
+    assert np.ptp(reader.state[:, 0]) > 0.8
+
+
+def test_an_operator_takes_an_arm_of_servos_over_from_its_policy(leader, tmp_path):
+    arm, calibration = leader
+    options = {"port": arm.port, "calibration": calibration, "cameras": "{}", "stage": "none", "episode_s": 4}
+    robot = ["--robot", MODULE, *(part for name, value in options.items() for part in ("--option", f"{name}={value}"))]
+    rollout = ["--policy", "policies.hold", "--task", "reach", "--episodes", 1, "--videos", 0, "--out", tmp_path / "r"]
+    with operator_at("rollout", *robot, "--intervene", "keyboard", *rollout) as operator:
+        operator.sees("space  take over, or hand back")
+        before = arm.truth()["joints"]["shoulder_pan"]
+        operator.type("1xxxx")
+        operator.sees("you drive")
+        operator.sees("an operator helped in 1 of 1 episodes, of which 0 succeeded")
+        assert operator.ends() == 0 and operator.terminal_is_as_it_was
+    assert arm.truth()["joints"]["shoulder_pan"] > before + 0.02
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert report["tasks"]["reach"]["helped"] == [1] and report["actions"]["takeovers"] == 1
