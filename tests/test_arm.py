@@ -332,7 +332,7 @@ def test_an_arm_without_its_loop_looks_before_it_moves_again_and_can_be_stopped_
         for share in np.linspace(0, 1, 20):
             body.follow((home + share * np.array([0.4, 0, 0, 0, 0, 0]))[None], frames=False)
         goal = home + np.array([0.4, 0, 0, 0, 0, 0])
-        time.sleep(2 * model.watchdog_s)  # as if the process had been stopped and let go on
+        time.sleep(1.2 * model.watchdog_s)  # as if the process had been stopped and let go on
         body.follow(goal[None], frames=False)
         written = [one["count"] for one in each.ask({"goals": 6})["goals"]]
         np.testing.assert_allclose(written, counts_of(model, goal), atol=3)
