@@ -51,7 +51,10 @@ def test_with_bad_packets_the_loop_keeps_its_rate_and_no_wrong_command_reaches_a
     cycles: int, tmp_path: Path, table: Table
 ) -> None:
     """Compare every goal that a servo took with those that the driver sent it: they are those, in that order."""
-    with Emulator(seed=3, no_cameras=True) as emulated, opened("so101", emulated, tmp_path, episode_s=86_400.0) as robot:
+    with (
+        Emulator(seed=3, no_cameras=True) as emulated,
+        opened("so101", emulated, tmp_path, episode_s=86_400.0) as robot,
+    ):
         home = np.array(so101.ARM.home_rad)
         robot.reset(0, "reach")
         bus, sent = robot.body.bus, list[list[int]]()
