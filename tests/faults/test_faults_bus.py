@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embodied.hardware.bus import Bus, BusSilentError
+from embodied.hardware.calibration import counts_of
+from embodied.hardware.feetech import FEETECH
 from embodied.robots import koch, so101
 from embodied.types import PoseAction
 from tests.emulated_arm import RAD, VENDORS, opened, until
@@ -26,6 +29,8 @@ from tests.servo_emulator.process import Emulator
 
 ARMS = {"so101": so101.ARM, "koch": koch.ARM}
 CYCLES = [pytest.param(400, id="400 cycles"), pytest.param(100_000, id="100000 cycles", marks=pytest.mark.slow)]
+HURRIED = [pytest.param(500, id="500 cycles"), pytest.param(100_000, id="100000 cycles", marks=pytest.mark.slow)]
+HURRIED_BATCH = 500
 KILLS = [pytest.param(1, id="1 trial"), pytest.param(25, id="25 trials", marks=pytest.mark.slow)]
 SHARE = 0.01
 BATCH_STEPS = 100  # ten seconds; the emulator's journal holds far more
@@ -99,6 +104,44 @@ def test_with_bad_packets_the_loop_keeps_its_rate_and_no_wrong_command_reaches_a
     table.add(fault, "ticks missed", [missed], allowed=0.01 * ticks)
     table.add(fault, "p99 of the period's error, ms", [1e3 * regular.jitter_p99_s])
     table.add(fault, "readings given up in their tick", [statistics.lost])
+    table.add(fault, "servos that took a goal not sent to them", [wrong], allowed=0)
+
+
+@pytest.mark.parametrize("cycles", HURRIED)
+def test_with_bad_packets_a_bus_without_pause_gives_servos_no_goal_but_theirs(cycles: int, table: Table) -> None:
+    """The loop's cycle again and again, in minutes where the loop takes the better part of an hour."""
+    worst, taken, wrong = 0, 0, 0
+    with Emulator(seed=3, no_cameras=True) as emulated:
+        bus = Bus(FEETECH, emulated.port, so101.ARM.ids)
+        home = counts_of(so101.ARM, np.array(so101.ARM.home_rad))
+        bus.write_goals(home)
+        bus.set_torque(True)
+        for kind in ("corrupted", "dropped"):
+            emulated.ask({"fault": {"kind": kind, "share": SHARE}})
+        since_ns, silent = time.monotonic_ns(), 0
+        for first in range(0, cycles, HURRIED_BATCH):
+            sent = [home]
+            for cycle in range(first, first + HURRIED_BATCH):
+                sent.append(home + np.round(40 * np.sin(cycle / 100 + np.arange(6))).astype(np.int64))
+                try:
+                    bus.exchange(sent[-1])
+                    silent = 0
+                except BusSilentError:  # that lost its tick; the next is another
+                    silent += 1
+                    worst = max(worst, silent)
+            goals = [g for g in emulated.ask({"goals": 6 * HURRIED_BATCH + 60})["goals"] if g["time_ns"] > since_ns]
+            since_ns = max((g["time_ns"] for g in goals), default=since_ns)
+            for index, servo in enumerate(so101.ARM.ids):
+                counts = [g["count"] for g in goals if g["id"] == servo]
+                wrong += not is_subsequence(counts, [int(row[index]) for row in sent])
+                taken += len(counts)
+        statistics, truth = bus.statistics, emulated.truth()
+        bus.close()
+    assert taken > 0.9 * 6 * cycles and statistics.retries > 0 and truth["goals_outside"] == 0
+    fault = "1 % corrupted, 1 % dropped, without pause"
+    table.add(fault, "cycles of the bus", [cycles])
+    table.add(fault, "readings given up", [statistics.lost])
+    table.add(fault, "most readings given up in a row", [worst])
     table.add(fault, "servos that took a goal not sent to them", [wrong], allowed=0)
 
 
