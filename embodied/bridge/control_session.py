@@ -205,11 +205,13 @@ class ControlSession:
     def _reset(self, request: pb.Reset) -> Seen:
         self._host.lease.require_may_move(self)
         begun_s = time.monotonic()
-        observation = self._host.thread.robot.reset(request.seed, request.task)
-        seen = Seen(time.monotonic_ns(), observation)
         self._began = False  # an episode whose beginning was cut short is none
-        self._host.lease.require_unlatched()
-        self._host.lease.require_since_release(begun_s)
+        try:
+            observation = self._host.thread.robot.reset(request.seed, request.task)
+            seen = Seen(time.monotonic_ns(), observation)
+        finally:  # where a robot could not begin for an emergency stop, that is why
+            self._host.lease.require_unlatched()
+            self._host.lease.require_since_release(begun_s)
         self._began = True
         return seen
 
