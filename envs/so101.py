@@ -22,6 +22,7 @@ from embodied.types import (
     TextAction,
     Vector,
 )
+from embodied.words import ALWAYS, HOMING_STEP_RAD
 from envs.boxes import box
 from envs.cameras import Cameras
 from envs.kinematics import ArmKinematics
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 CAMERAS = ("front", "wrist")
-SKILLS = ("home", "stop", *VERBS)
+SKILLS = (*ALWAYS, *VERBS)
 HOME_RAD = np.array([0.0, -1.3, 0.45, 1.4, 0.0, 0.7])
 HOME_SPREAD_RAD = np.array([0.6, 0.25, 0.25, 0.25, 0.7, 0.6])
 HOME_LEAST_HEIGHT_M = 0.12  # no arm begins among the objects
-HOMING_STEP_RAD = 0.15
 SIZES_PX = (16, 960)
 STEPS_OF_SUCCESS = 3  # a passing glimpse of the goal is not success
 TICKS_A_STEP = round(CONTROL_PERIOD_S / TICK_S)

@@ -1,30 +1,18 @@
-"""The closed table of sentences the SO-101 obeys, and the sentence that best describes a motion."""
+"""What the words that the SO-101 obeys mean for its joints, and the sentence that best describes a motion."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embodied.words import GRIPS, MOVES, STEP_M, WAIT
 from envs.kinematics import ArmKinematics, ToolPose
 
 Array = NDArray[np.float64]
 
-STEP_M = 0.02
-GRIPPER_STEP_RAD = 0.3
 STILL_M = 0.006  # over half a second, less than this is no motion worth a word
 STILL_GRIPPER_RAD = 0.12
 
-# Unit displacements in the base frame: x forward, y left, z up.
-MOVES: dict[str, tuple[float, float, float]] = {
-    "move forward": (1, 0, 0),
-    "move back": (-1, 0, 0),
-    "move left": (0, 1, 0),
-    "move right": (0, -1, 0),
-    "move up": (0, 0, 1),
-    "move down": (0, 0, -1),
-}
-GRIPS: dict[str, float] = {"open gripper": GRIPPER_STEP_RAD, "close gripper": -GRIPPER_STEP_RAD}
-WAIT = "wait"
 VERBS = (*MOVES, *GRIPS, WAIT)
 
 

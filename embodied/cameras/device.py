@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from embodied.cameras.found import devices, holders
+from embodied.cameras.found import devices, others_holding
 from embodied.cameras.settings import CameraError, CameraSettings
 from embodied.cameras.source import SILENCE_S, Taken
 
@@ -102,7 +102,7 @@ def _require_device(path: str) -> None:
 
 
 def _why_unopened(label: str) -> str:
-    if taken_by := holders(label):
+    if taken_by := others_holding(label):
         return f"{label} is taken by {', '.join(taken_by)}; end that, or choose another camera"
     return (
         f"{label} cannot be opened as a camera; many cameras have a second device that gives no pictures: try the next "

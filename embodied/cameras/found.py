@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from embodied.holders import holders
+
 BY_ID = Path("/dev/v4l/by-id")
 CLASS = Path("/sys/class/video4linux")
 
@@ -40,17 +42,10 @@ def devices() -> list[Device]:
     return sorted((device for device in found if device.index == 0), key=lambda device: int(device.path[10:]))
 
 
-def holders(path: str) -> list[str]:
-    """Return the processes that have path open, as far as this user may see them: "cheese (pid 4711)"."""
-    real, found = os.path.realpath(path), []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            has_it = any(os.path.realpath(link) == real for link in (process / "fd").iterdir())
-        except OSError:  # another user's, or it has ended
-            continue
-        if has_it and int(process.name) != os.getpid():
-            found.append(f"{_line(process / 'comm') or 'a process'} (pid {process.name})")
-    return found
+def others_holding(path: str) -> list[str]:
+    """Return the other processes that have path open, as far as this user may see them: "cheese (pid 4711)"."""
+    others = [process for process in holders(path) if process.name != str(os.getpid())]
+    return [f"{_line(process / 'comm') or 'a process'} (pid {process.name})" for process in others]
 
 
 def _line(path: Path) -> str:

@@ -7,6 +7,7 @@ import os
 import select
 import termios
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import serial
 from serial.tools import list_ports
 
 from embodied.errors import HardwareError
+from embodied.holders import holders
 
 READ_AT_ONCE = 4096
 # What a servo and a USB adapter may take to answer beyond the time on the wire, ms; the SDKs allow 34.
@@ -172,9 +174,10 @@ def _why_shut(port: str, baud: int, error: Exception) -> str:
     if code == errno.EACCES:
         return f"no permission for port {port}: sudo usermod -aG dialout $USER, then log in again"
     if code in (errno.EAGAIN, errno.EBUSY) or "lock" in str(error):
-        if _has_open(Path("/proc/self"), os.path.realpath(port)):
+        held_by = holders(port)
+        if any(process.name == str(os.getpid()) for process in held_by):
             return f"port {port} is open in this program already: each arm has a port of its own; {_said(ports())}"
-        return f"port {port} is in use by another process{_holders(port)}: end it, or wait until it is done"
+        return f"port {port} is in use by another process{_named(held_by)}: end it, or wait until it is done"
     if code in (errno.ENOTTY, errno.EINVAL, errno.EISDIR) or "configure port" in str(error):
         return f"{port} is no serial port; {_said(ports())}"
     return f"port {port} does not open at {baud} baud: {error}"
@@ -184,21 +187,10 @@ def _said(found: list[str]) -> str:
     return f"serial ports here: {', '.join(found)}" if found else "no serial port is here: is the arm plugged in?"
 
 
-def _holders(port: str) -> str:
-    """Name the processes that have the port open, as far as this user may know."""
-    device, found = os.path.realpath(port), []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if _has_open(process, device):
-                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                found.append(f"{process.name}: {command[:60]}")
-        except OSError:  # it ended meanwhile, or belongs to someone else
-            continue
+def _named(processes: Sequence[Path]) -> str:
+    found = []
+    for process in processes:
+        with suppress(OSError):  # it has ended meanwhile
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            found.append(f"{process.name}: {command[:60]}")
     return f" ({'; '.join(found)})" if found else ""
-
-
-def _has_open(process: Path, device: str) -> bool:
-    try:
-        return any(os.path.realpath(fd) == device for fd in (process / "fd").iterdir())
-    except OSError:  # it ended meanwhile, belongs to someone else, or this is another system
-        return False

@@ -1,4 +1,4 @@
-"""The closed table of words that an arm obeys: what each means for its joints."""
+"""What the words that a real arm obeys mean for its joints."""
 
 from __future__ import annotations
 
@@ -8,30 +8,16 @@ from numpy.typing import NDArray
 from embodied.hardware.arm import ArmModel
 from embodied.safety import MAX_WORD
 from embodied.types import Intervention, SkillCall, TextAction
+from embodied.words import ALWAYS, GRIPS, HOMING_STEP_RAD, MOVES, STEP_M, WAIT
 
 Array = NDArray[np.float64]
 
-STEP_M = 0.02
-GRIPPER_STEP_RAD = 0.3
-HOMING_STEP_RAD = 0.15
 REACHED_M = 1e-3
-
-# Unit displacements in the base frame: x forward, y left, z up.
-MOVES: dict[str, tuple[float, float, float]] = {
-    "move forward": (1, 0, 0),
-    "move back": (-1, 0, 0),
-    "move left": (0, 1, 0),
-    "move right": (0, -1, 0),
-    "move up": (0, 0, 1),
-    "move down": (0, 0, -1),
-}
-GRIPS = {"open gripper": GRIPPER_STEP_RAD, "close gripper": -GRIPPER_STEP_RAD}
-ALWAYS = ("home", "stop")
 
 
 def skills(*, moves: bool, grips: bool) -> tuple[str, ...]:
     """Return the words of an arm, with those that need a chain and those that need a gripper."""
-    return (*ALWAYS, *(MOVES if moves else ()), *(GRIPS if grips else ()), "wait")
+    return (*ALWAYS, *(MOVES if moves else ()), *(GRIPS if grips else ()), WAIT)
 
 
 class Verbs:
