@@ -17,8 +17,8 @@ from embodied.bridge.emergency import stop_button
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.bridge.robot_server import RobotServer, serve_robot
 from embodied.cli import main
-from embodied.errors import EmergencyStopError, ProtocolError
-from embodied.types import PoseAction, Step
+from embodied.errors import EmergencyStopError, HardwareError, ProtocolError
+from embodied.types import Observation, PoseAction, Step
 from embodied.v1 import robot_pb2 as pb
 from embodied.v1 import types_pb2
 from tests.dummy_robot import DummyRobot
@@ -38,6 +38,23 @@ class UnstoppableRobot(DummyRobot):
 
     def close(self) -> None:
         self.body.close()
+
+
+class RefusingRobot(DummyRobot):
+    """A robot that cannot begin an episode once it was told to stop, as hardware on its way home."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beginning, self.told = threading.Event(), threading.Event()
+
+    def reset(self, seed: int, task: str) -> Observation:
+        self.beginning.set()
+        assert self.told.wait(10)
+        raise HardwareError("stopped on its way home")
+
+    def stop(self) -> None:
+        super().stop()
+        self.told.set()
 
 
 @pytest.fixture
@@ -107,6 +124,16 @@ def test_a_reset_under_way_is_cut_short_and_begins_no_episode(robot: PacedRobot,
         assert time.monotonic() - started < LONG_S / 2
         release(server)
         assert operator.ask(step=hold()).error.message.startswith("step before reset")
+
+
+def test_where_a_robot_could_not_begin_for_the_emergency_stop_the_operator_is_told_of_that() -> None:
+    robot = RefusingRobot()
+    with serve_robot(lambda: robot) as server, RawOperator(server.address) as operator:
+        operator.open()
+        operator.send(reset=pb.Reset(task="wait"))
+        assert robot.beginning.wait(10)
+        press(server)
+        assert operator.reply().error.code == types_pb2.ERROR_CODE_STOPPED
 
 
 def test_pressed_twice_it_is_latched_once_and_released_once(server: RobotServer) -> None:
