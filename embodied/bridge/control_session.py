@@ -204,6 +204,7 @@ class ControlSession:
 
     def _reset(self, request: pb.Reset) -> Seen:
         self._host.lease.require_may_move(self)
+        self._host.spec.require_task(request.task)  # a task that it does not have ends no episode
         begun_s = time.monotonic()
         self._began = False  # an episode whose beginning was cut short is none
         try:
