@@ -175,6 +175,24 @@ def test_a_position_that_no_joint_reaches_so_soon_is_asked_for_again(bus: Bus) -
     np.testing.assert_allclose(read_on(bus, 3)[-1].position, reading.position, atol=8)
 
 
+def test_a_port_that_takes_nothing_more_is_waited_for_and_not_asked_all_tick_long() -> None:
+    far, near = os.openpty()
+    os.set_blocking(near, False)
+    bus = Bus(FEETECH, os.ttyname(near), IDS)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(near, bytes(1024))
+    begun_s = time.process_time()
+    for _ in range(10):
+        with pytest.raises(BusSilentError):
+            bus.read()
+    assert bus.statistics.retries <= 30
+    assert time.process_time() - begun_s < 0.05
+    bus.close()
+    os.close(far)
+    os.close(near)
+
+
 def test_a_port_that_this_program_has_open_is_not_opened_again(emulated: Emulator, bus: Bus) -> None:
     with pytest.raises(PortError, match="is open in this program already: each arm has a port of its own"):
         Bus(emulated.vendor, emulated.port)

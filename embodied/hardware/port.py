@@ -73,6 +73,8 @@ class BlockingPort:
         self._coming, self._going = bytearray(), b""
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
+        self._drain = select.poll()
+        self._drain.register(self._fd, select.POLLOUT)
         self.tx_time_per_byte = 10 * 1000.0 / self.baudrate  # 8 bits between a start and a stop bit, in ms
         return True
 
@@ -101,7 +103,8 @@ class BlockingPort:
         going, self._going = self._going, b""
         try:
             return len(packet) - (len(going) - os.write(self._fd, going))
-        except BlockingIOError:
+        except BlockingIOError:  # nobody takes what was written before: asked again at once, it would ask all tick long
+            self._drain.poll(self.answer_ms)
             return 0
         except OSError as error:
             raise self._lost(error) from error

@@ -75,8 +75,11 @@ def _stop_at_eof(stop: threading.Event) -> None:
 
 
 def _talk(requests: Requests, stop: threading.Event) -> None:
+    from tests.servo_emulator.control import PRIORITY
     from tests.servo_emulator.prompt import talk
+    from tests.servo_emulator.wire import prefer
 
+    prefer(PRIORITY)
     talk(lambda request: requests.handle(request, lambda told: print(json.dumps(told), flush=True)))
     stop.set()
 

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.servo_emulator.wire import prefer
+
+PRIORITY = 20  # the bus's: it waits for whoever holds Python's lock, who must not wait for the machine's other work
+
 Request = dict[str, Any]
 Push = Callable[[Request], None]
 Handler = Callable[[Request, Push], Request]
@@ -21,7 +25,7 @@ class ControlServer:
         Path(path).unlink(missing_ok=True)
         self.path = path
         self._server = _Server(path, handle)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="control", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -32,6 +36,10 @@ class ControlServer:
         self._server.shutdown()
         self._server.server_close()
         Path(self.path).unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        prefer(PRIORITY)
+        self._server.serve_forever(0.1)
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -47,6 +55,7 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        prefer(PRIORITY)
         self._writing = threading.Lock()
 
     def handle(self) -> None:

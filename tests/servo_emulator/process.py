@@ -22,6 +22,7 @@ class Emulator:
     port: str
     cameras: dict[str, str]
     control: str
+    pid: int
 
     def __init__(self, **options: Any) -> None:
         self._options = options
@@ -46,6 +47,7 @@ class Emulator:
             raise RuntimeError(f"the emulator did not start: {' '.join(command)}")
         about = json.loads(line)
         self.port, self.cameras, self.control = about["port"], about["cameras"], about["control"]
+        self.pid = about["pid"]
         return self
 
     def __exit__(
