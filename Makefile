@@ -8,7 +8,7 @@ BENCH := $(wildcard tests/bench/*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults lerobot proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -18,6 +18,7 @@ help:
 	@echo "make evaluate  200 episodes a task on held-out seeds, then again with sentences that name other objects"
 	@echo "make bench   the figures of the bridge and the experts"
 	@echo "make faults  the fault matrix at length: 50 trials a fault, a day of simulated steps, one table"
+	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
@@ -58,6 +59,16 @@ bench: setup
 faults: setup
 	$(BIN)/pytest -m slow tests/faults
 
+# Its loader's default backend, torchcodec, needs FFmpeg's libraries (Debian: apt-get install ffmpeg); without them it
+# falls back to none that decodes, and the comparison is skipped.
+lerobot: $(VENV)-lerobot/.installed
+
+$(VENV)-lerobot/.installed: tests/lerobot/requirements.txt | $(VENV)/bin/pip
+	test -x $(VENV)-lerobot/bin/pip || $(BIN)/python -m venv $(VENV)-lerobot
+	$(VENV)-lerobot/bin/pip install -q -r tests/lerobot/requirements.txt
+	$(VENV)-lerobot/bin/pip install -q --no-deps lerobot==0.4.4 torchvision==0.28.0 torchcodec==0.13.0
+	@touch $@
+
 # Older than the runtime on purpose: protobuf's generated code runs on its own version and the next major one, so this
 # keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.
 proto: $(VENV)/bin/pip
@@ -65,7 +76,7 @@ proto: $(VENV)/bin/pip
 	$(VENV)-proto/bin/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/embodied/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-lerobot
 
 # ---------------------------------------------------------------------------------------------------- set-up
 

@@ -21,6 +21,8 @@ from embodied.types import RobotSpec
 CODEBASE_VERSION = "v3.0"
 FILES_PER_CHUNK = 1000
 DATA_FILE_SIZE_MB = 100  # what lerobot assumes as an upper bound when it appends
+VIDEO_FILE_SIZE_MB = 200
+CONVERTER = "python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id NAME --root DIR --push-to-hub=false"
 
 INFO = Path("meta/info.json")
 STATS = Path("meta/stats.json")
@@ -29,11 +31,13 @@ SPEC = Path("meta/robot_spec.json")
 COLLECTION = Path("meta/collection.json")
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 STATE = "observation.state"
 ACTION = "action"
 IMAGE_PREFIX = "observation.images."
 LABEL_PREFIX = "label."
+VISUAL = ("image", "video")  # dtypes of a camera's feature
 
 _SCALARS = {
     "timestamp": "float32",  # s since the episode began, as LeRobot has it: frame_index / fps, not measured
@@ -58,13 +62,14 @@ class DatasetError(EmbodiedError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
 
 
-def features(spec: RobotSpec, label_sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Return the `features` of info.json: every data column with its dtype, shape and names."""
+def features(spec: RobotSpec, label_sizes: Mapping[str, int], *, visual: str = "image") -> dict[str, dict[str, Any]]:
+    """Return the `features` of info.json: every data column, and camera whose frames are videos, with its shape."""
     found: dict[str, dict[str, Any]] = {
         f"{IMAGE_PREFIX}{c.name}": {
-            "dtype": "image",
+            "dtype": visual,
             "shape": [c.height, c.width, 3],
             "names": ["height", "width", "channels"],
         }
@@ -85,6 +90,8 @@ def arrow_schema(columns: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
     declared: dict[str, dict[str, Any]] = {}
     for name, feature in columns.items():
         dtype, shape = feature["dtype"], feature["shape"]
+        if dtype == "video":
+            continue
         if dtype == "image":
             fields.append(pa.field(name, _IMAGE_TYPE))
             declared[name] = {"_type": "Image"}

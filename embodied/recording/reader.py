@@ -1,113 +1,109 @@
-"""Reads a recording into memory: numbers as numpy columns, frames as JPEG bytes that are decoded when asked for."""
+"""Reads a LeRobot v3.0 dataset: numbers as numpy columns, frames from disk when they are asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embodied.errors import UnknownNameError
 from embodied.recording import format as layout
-from embodied.recording import jpeg
+from embodied.recording import stats
 from embodied.recording.episode import Episode
+from embodied.recording.episodes import EpisodeRange, footage_of, read_episode_rows, read_instructions
+from embodied.recording.foreign import camera_keys, derive_spec
+from embodied.recording.frames import FrameStore, Pictures, Videos, gather
+from embodied.recording.tables import array_of, read_table, texts_of
 from embodied.types import Frame, RobotSpec
 
 
-@dataclass(frozen=True)
-class EpisodeRange:
-    """An episode's place in the columns: rows start to stop, stop excluded."""
-
-    index: int
-    start: int
-    stop: int
-    task: str
-    seed: int
-    instruction: str
-    success: bool
-
-
 class DatasetReader:
-    """A recording in memory; columns have one entry a row, n rows in all.
+    """A dataset; columns have one entry a row, n rows in all, and are in memory. Frames are not.
 
-    `frame` is safe from several threads and after a fork: nothing is opened or cached after construction.
-    Raises DatasetError, naming file and reason, for a recording that is absent, incomplete or of another version.
+    What lerobot or another program wrote lacks some of our columns: its spec is derived (see derive_spec), nothing in
+    it was perturbed, and without `next.success` every episode is a demonstration that succeeded.
+    Reading frames is safe from several threads, and after a fork in which no thread was reading one.
+    Raises DatasetError, naming file and reason, for a dataset that is absent, incomplete or of another version. What
+    is whole can be looked into, however wrong its numbers: require_sound says whether to learn from it.
     """
 
     def __init__(self, path: Path | str, *, frames: bool = True) -> None:
         self.path = Path(path)
         self.info = _read_info(self.path)
-        self.spec = _read_spec(self.path)
-        self.stats = layout.read_json(self.path / layout.STATS)
-        self.collection = layout.read_json(self.path / layout.COLLECTION)
-        self.instructions = _read_instructions(self.path)
-        self.episodes = _read_episodes(self.path, self.info)
-        features: dict[str, Any] = self.info["features"]
-        numbers = [name for name, feature in features.items() if feature["dtype"] != "image"]
-        tables = [read_table(file, numbers) for file in self._files()]
-        table = _whole(self.path, pa.concat_tables(tables), self.info)
-        self.state = _column(table, layout.STATE)  # float32 (n, state fields)
-        self.action = _column(table, layout.ACTION)  # float32 (n, action fields)
-        self.perturbed = _column(table, "perturbed")  # bool (n,)
-        self.intervention = _flags(table, "intervention")  # bool (n,)
-        self.marker = _flags(table, "marker")  # bool (n,)
-        self.done = _column(table, "next.done")  # bool (n,)
-        self.success = _column(table, "next.success")  # bool (n,)
-        self.timestamp = _column(
-            table, "timestamp"
-        )  # float32 (n,) s since the episode began: frame_index / fps, not measured
-        self.frame_index = _column(table, "frame_index")  # int64 (n,) row within the episode
-        self.episode_index = _column(table, "episode_index")  # int64 (n,)
-        self.task_index = _column(table, "task_index")  # int64 (n,) into instructions
-        self.text: tuple[str, ...] = tuple(table.column("action.text").to_pylist())  # n
-        self.labels = {  # name -> float32 (n, size), NaN where the simulator named none
-            name.removeprefix(layout.LABEL_PREFIX): _column(table, name)
-            for name in numbers
-            if name.startswith(layout.LABEL_PREFIX)
-        }
-        self._jpegs = {c.name: self._read_jpegs(c.name) for c in self.spec.cameras} if frames else {}
+        self._features: dict[str, Any] = self.info["features"]
+        self._files = _data_files(self.path)
+        self._read_columns(self._read_table())
+        keys = camera_keys(self._features)
+        videos = [key for key in keys.values() if self._features[key]["dtype"] == "video"]
+        rows = read_episode_rows(self.path, self.info, videos)
+        self.instructions = read_instructions(self.path)
+        self._complete(rows)
+        self.episodes = tuple(self._episode_range(row) for row in rows)
+        self.stats = self._read_stats()
+        self.spec = self._read_spec()
+        self.collection = _read_optional(self.path / layout.COLLECTION)
+        self._stores: dict[str, FrameStore] = {}
+        for name, key in keys.items() if frames else ():
+            if key in videos:
+                footage = footage_of(self.path, self.info, rows, key)
+                self._stores[name] = Videos(footage, self.timestamp, self.spec.control_hz, self.told)
+            else:
+                self._stores[name] = Pictures(self._files, key, self.told)
 
     def __len__(self) -> int:
         return len(self.state)
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Return the names of the cameras whose frames are in memory."""
-        return tuple(self._jpegs)
+        """Return the names of the cameras whose frames can be read."""
+        return tuple(self._stores)
 
     def instruction(self, index: int) -> str:
         """Return the instruction of a row."""
         return self.instructions[int(self.task_index[index])]
 
-    def jpeg(self, camera: str, index: int) -> NDArray[np.uint8]:
-        """Return the JPEG of a row, uint8 (bytes,), without copying; raise UnknownNameError for a bad camera."""
-        if camera not in self._jpegs:
-            raise UnknownNameError("camera", camera, str(self.path), self._jpegs)
-        return self._jpegs[camera].at(index)
-
     def frame(self, camera: str, index: int) -> Frame:
-        """Return the frame of a row, RGB uint8 (H, W, 3); raise DatasetError if its bytes are no image."""
-        try:
-            return jpeg.decode(self.jpeg(camera, index))
-        except ValueError as error:
-            raise layout.DatasetError(self.path, f"frame of {camera!r} in row {index}: {error}") from error
+        """Return the frame of a row, RGB uint8 (H, W, 3).
+
+        Raise DatasetError, naming file, row and episode, if it cannot be decoded; UnknownNameError for a bad camera.
+        """
+        return np.asarray(self.frames(camera, [index])[0])
+
+    def frames(self, camera: str, rows: Sequence[int] | NDArray[np.int64], *, threads: int = 1) -> NDArray[np.uint8]:
+        """Return the frames of rows in their order, RGB uint8 (rows, H, W, 3); cheaper than one by one.
+
+        threads decode at once; what lies together on disk is read together. Raise as frame does.
+        """
+        store = self._store(camera)
+        return gather(store, self.spec.camera(camera), [self._row(row) for row in rows], threads)
+
+    def jpeg(self, camera: str, index: int) -> NDArray[np.uint8]:
+        """Return a row's frame compressed, uint8 (bytes,): as it is on disk, JPEG or PNG, or else a video's as JPEG."""
+        return self._store(camera).encoded(self._row(index))
+
+    def column(self, feature: str) -> NDArray[Any]:
+        """Return any feature's numbers, (n, *shape) or (n,) of a single one, read from disk; text as objects (n,).
+
+        Raise UnknownNameError for a feature that has none.
+        """
+        numbers = [name for name, of in self._features.items() if of["dtype"] not in layout.VISUAL]
+        if feature not in numbers:
+            raise UnknownNameError("feature", feature, str(self.path), numbers)
+        return self._column(pa.concat_tables([read_table(file, [feature]) for file in self._files]), feature)
 
     def episode(self, index: int) -> Episode:
-        """Return an episode as a writer takes it; needs the frames in memory."""
+        """Return an episode as a writer takes it; needs the frames. A video's are compressed once more, as JPEG."""
         of = self.episodes[index]
         rows = slice(of.start, of.stop)
         return Episode(
             task=of.task,
             seed=of.seed,
             instruction=of.instruction,
-            frames={
-                name: tuple(map(bytes, (jpegs.at(i) for i in range(of.start, of.stop))))
-                for name, jpegs in self._jpegs.items()
-            },
+            frames={name: self._encoded(name, of) for name in self._stores},
             state=self.state[rows],
             action=self.action[rows],
             perturbed=self.perturbed[rows],
@@ -119,38 +115,140 @@ class DatasetReader:
             success=self.success[rows],
         )
 
-    def _files(self) -> list[Path]:
-        files = sorted((self.path / "data").glob("chunk-*/file-*.parquet"))
-        if not files:
-            raise layout.DatasetError(self.path / "data", "no data files")
-        return files
+    def told(self, row: int) -> str:
+        """Return where a person finds a row: its number, its episode, its frame in that."""
+        episode = int(self.episode_index[row])
+        return f"row {row} (episode {episode}, frame {int(self.frame_index[row])})"
 
-    def _read_jpegs(self, camera: str) -> _Jpegs:
-        column = layout.IMAGE_PREFIX + camera
-        parts = [read_table(file, [column]).column(column) for file in self._files()]
-        return _Jpegs([chunk.field("bytes") for part in parts for chunk in part.chunks])
+    def file_of(self, row: int) -> Path:
+        """Return the data file that a row is in."""
+        return self._files[int(np.searchsorted(self._file_starts, row, side="right")) - 1]
+
+    def _read_table(self) -> pa.Table:
+        """Read what is kept in memory of every file."""
+        numbers = [
+            name
+            for name, feature in self._features.items()
+            if name in _KEPT or (name.startswith(layout.LABEL_PREFIX) and feature["dtype"] not in layout.VISUAL)
+        ]
+        tables = [read_table(file, numbers) for file in self._files]
+        self._file_starts = np.cumsum([0] + [len(table) for table in tables])
+        if (found := int(self._file_starts[-1])) != self.info["total_frames"]:
+            raise layout.DatasetError(self.path / "data", f"truncated: {found} rows of {self.info['total_frames']}")
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    def _read_columns(self, table: pa.Table) -> None:
+        n = len(table)
+        self.state = self._vectors(table, layout.STATE)  # float32 (n, state fields)
+        self.action = self._vectors(table, layout.ACTION)  # float32 (n, action fields)
+        self.perturbed = self._flags(table, "perturbed")  # bool (n,)
+        self.intervention = self._flags(table, "intervention")  # bool (n,)
+        self.marker = self._flags(table, "marker")  # bool (n,)
+        self.done = self._flags(table, "next.done")  # bool (n,)
+        self.success = self._flags(table, "next.success")  # bool (n,)
+        # float32 (n,) s since the episode began: ours are frame_index / fps, not measured
+        self.timestamp = self._column(table, "timestamp").astype(np.float32, copy=False)
+        self.frame_index = self._column(table, "frame_index")  # int64 (n,) row within the episode
+        self.episode_index = self._column(table, "episode_index")  # int64 (n,)
+        self.task_index = self._column(table, "task_index")  # int64 (n,) into instructions
+        text = table.schema.names.count("action.text")
+        self.text: tuple[str, ...] = texts_of(table.column("action.text")) if text else ("",) * n  # n
+        self.labels = {  # name -> float32 (n, size), NaN where the simulator named none
+            name.removeprefix(layout.LABEL_PREFIX): self._vectors(table, name)
+            for name in table.schema.names
+            if name.startswith(layout.LABEL_PREFIX)
+        }
+
+    def _complete(self, rows: list[dict[str, Any]]) -> None:
+        """Check that rows are those of their episodes, and mark the ends that a foreign dataset leaves out."""
+        starts = np.array([row["dataset_from_index"] for row in rows])
+        lengths = np.diff([*starts, len(self)])
+        expected = np.repeat(np.arange(len(rows)), lengths)
+        if (wrong := expected != self.episode_index).any():
+            row = int(np.argmax(wrong))
+            raise layout.DatasetError(
+                self.file_of(row), f"row {row} is of episode {self.episode_index[row]}; meta says {expected[row]}"
+            )
+        if (unknown := (self.task_index < 0) | (self.task_index >= len(self.instructions))).any():
+            row = int(np.argmax(unknown))
+            raise layout.DatasetError(
+                self.file_of(row), f"row {row} has task_index {self.task_index[row]} of {len(self.instructions)}"
+            )
+        last = starts + lengths - 1
+        if "next.done" not in self._features:
+            self.done[last] = True
+        if "next.success" not in self._features:
+            self.success[last] = True
+
+    def _episode_range(self, row: dict[str, Any]) -> EpisodeRange:
+        start, stop, index = row["dataset_from_index"], row["dataset_to_index"], row["episode_index"]
+        instruction = row["tasks"][0] if row["tasks"] else self.instruction(start)
+        success = row.get("success")
+        return EpisodeRange(
+            index=index,
+            start=start,
+            stop=stop,
+            task=instruction if row.get("task") is None else row["task"],
+            seed=index if row.get("seed") is None else row["seed"],
+            instruction=instruction,
+            success=bool(self.success[start:stop].any()) if success is None else success,
+        )
+
+    def _read_stats(self) -> dict[str, Any]:
+        """Read meta/stats.json; what is absent of state and action is computed."""
+        found = _read_optional(self.path / layout.STATS)
+        for key, values in ((layout.STATE, self.state), (layout.ACTION, self.action)):
+            if key in self._features and key not in found and (computed := stats.of_column(values)) is not None:
+                found[key] = computed
+        return found
+
+    def _read_spec(self) -> RobotSpec:
+        file = self.path / layout.SPEC
+        if not file.exists():
+            return derive_spec(self.info, self.state, self.action)
+        try:
+            return RobotSpec.from_dict(layout.read_json(file))
+        except (KeyError, TypeError, ValueError) as error:
+            raise layout.DatasetError(file, f"not a robot's spec ({error})") from error
+
+    def _store(self, camera: str) -> FrameStore:
+        if camera not in self._stores:
+            raise UnknownNameError("camera", camera, str(self.path), self._stores)
+        return self._stores[camera]
+
+    def _row(self, index: int | np.integer[Any]) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return int(index)
+
+    def _encoded(self, camera: str, of: EpisodeRange) -> tuple[bytes, ...]:
+        return tuple(bytes(self.jpeg(camera, row)) for row in range(of.start, of.stop))
+
+    def _vectors(self, table: pa.Table, name: str) -> NDArray[np.float32]:
+        """Return a column as float32 (n, numbers a row); (n, 0) where the dataset has no such feature."""
+        if name not in table.schema.names:
+            return np.zeros((len(table), 0), np.float32)
+        return self._column(table, name).reshape(len(table), -1).astype(np.float32, copy=False)
+
+    def _flags(self, table: pa.Table, name: str) -> NDArray[np.bool_]:
+        """Return a column that others' recordings lack: nothing happened in them that it would tell of."""
+        if name not in table.schema.names:
+            return np.zeros(len(table), np.bool_)
+        return self._column(table, name).reshape(len(table)).astype(np.bool_)
+
+    def _column(self, table: pa.Table, name: str) -> NDArray[Any]:
+        shape = [] if (declared := self._features[name]["shape"]) == [1] else declared
+        try:
+            return array_of(table.column(name), shape)
+        except ValueError as error:
+            reason = f"column {name!r} is not {declared} in every row, as meta/info.json says ({error})"
+            raise layout.DatasetError(self._files[0].parent, reason) from error
 
 
-class _Jpegs:
-    """The JPEGs of one camera as views into Arrow's buffers, so that millions of them cost no Python objects."""
-
-    def __init__(self, arrays: list[pa.Array]) -> None:
-        self._data: list[NDArray[np.uint8]] = []
-        self._bounds: list[NDArray[np.int32]] = []
-        for array in arrays:
-            _, offsets, data = array.buffers()
-            bounds = np.frombuffer(offsets, dtype=np.int32)[array.offset : array.offset + len(array) + 1]
-            self._bounds.append(bounds)
-            self._data.append(np.frombuffer(data, dtype=np.uint8))
-        self._starts = np.cumsum([0] + [len(array) for array in arrays])
-
-    def at(self, index: int) -> NDArray[np.uint8]:
-        if not 0 <= index < self._starts[-1]:
-            raise IndexError(f"row {index} of {self._starts[-1]}")
-        part = int(np.searchsorted(self._starts, index, side="right")) - 1
-        row = index - self._starts[part]
-        start, stop = self._bounds[part][row : row + 2]
-        return self._data[part][start:stop]
+_KEPT = (
+    layout.STATE, layout.ACTION, "perturbed", "intervention", "marker", "next.done", "next.success", "timestamp",
+    "frame_index", "episode_index", "task_index", "action.text",
+)  # fmt: skip
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -158,75 +256,24 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise layout.DatasetError(path, "no such dataset")
     info = layout.read_json(path / layout.INFO)
     if (found := info.get("codebase_version")) != layout.CODEBASE_VERSION:
-        raise layout.DatasetError(path / layout.INFO, f"version {found}; this reads {layout.CODEBASE_VERSION}")
-    for key in ("features", "total_frames", "total_episodes"):
+        older = str(found).startswith(("v1.", "v2."))
+        way = f"; lerobot converts it: {layout.CONVERTER}" if older else ", which lerobot 0.4 writes"
+        raise layout.DatasetError(path / layout.INFO, f"version {found}; this reads {layout.CODEBASE_VERSION}{way}")
+    for key in ("features", "total_frames", "total_episodes", "fps"):
         if key not in info:
             raise layout.DatasetError(path / layout.INFO, f"no {key!r}")
+    needed = [layout.ACTION, "timestamp", "frame_index", "episode_index", "task_index"]
+    if missing := [name for name in needed if name not in info["features"]]:
+        raise layout.DatasetError(path / layout.INFO, f"no feature {missing}; it has {sorted(info['features'])}")
     return info
 
 
-def _read_spec(path: Path) -> RobotSpec:
-    try:
-        return RobotSpec.from_dict(layout.read_json(path / layout.SPEC))
-    except (KeyError, TypeError, ValueError) as error:
-        raise layout.DatasetError(path / layout.SPEC, f"not a robot's spec ({error})") from error
+def _data_files(path: Path) -> list[Path]:
+    files = sorted((path / "data").glob("chunk-*/file-*.parquet"))
+    if not files:
+        raise layout.DatasetError(path / "data", "no data files")
+    return files
 
 
-def _read_instructions(path: Path) -> tuple[str, ...]:
-    table = read_table(path / layout.TASKS, ["task", "task_index"])
-    named = dict(zip(table.column("task_index").to_pylist(), table.column("task").to_pylist(), strict=True))
-    if sorted(named) != list(range(len(named))):
-        raise layout.DatasetError(path / layout.TASKS, f"task_index is {sorted(named)}, not 0 to {len(named) - 1}")
-    return tuple(named[i] for i in range(len(named)))
-
-
-def _read_episodes(path: Path, info: dict[str, Any]) -> tuple[EpisodeRange, ...]:
-    file = path / layout.EPISODES_PATH.format(chunk_index=0, file_index=0)
-    columns = ["episode_index", "dataset_from_index", "dataset_to_index", "task", "seed", "tasks", "success"]
-    rows = read_table(file, columns).to_pylist()
-    if len(rows) != info["total_episodes"]:
-        raise layout.DatasetError(file, f"truncated: {len(rows)} episodes of {info['total_episodes']}")
-    return tuple(
-        EpisodeRange(
-            index=row["episode_index"],
-            start=row["dataset_from_index"],
-            stop=row["dataset_to_index"],
-            task=row["task"],
-            seed=row["seed"],
-            instruction=row["tasks"][0],
-            success=row["success"],
-        )
-        for row in rows
-    )
-
-
-def read_table(file: Path, columns: list[str]) -> pa.Table:
-    """Return the columns of a parquet file; raise DatasetError if it is absent, broken, or lacks one."""
-    try:
-        with pq.ParquetFile(file) as parquet:
-            if missing := [name for name in columns if name not in parquet.schema_arrow.names]:
-                raise layout.DatasetError(file, f"no column {missing}; it has {parquet.schema_arrow.names}")
-            return parquet.read(columns)
-    except FileNotFoundError:
-        raise layout.DatasetError(file, "no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise layout.DatasetError(file, f"truncated or not parquet ({error})") from error
-
-
-def _whole(path: Path, table: pa.Table, info: dict[str, Any]) -> pa.Table:
-    if table.num_rows != info["total_frames"]:
-        raise layout.DatasetError(path / "data", f"truncated: {table.num_rows} rows of {info['total_frames']}")
-    return table
-
-
-def _flags(table: pa.Table, name: str) -> NDArray[np.bool_]:
-    """Return a column that recordings of earlier versions lack: nothing happened in them that it would tell of."""
-    return _column(table, name) if name in table.schema.names else np.zeros(len(table), np.bool_)
-
-
-def _column(table: pa.Table, name: str) -> NDArray[Any]:
-    column = table.column(name).combine_chunks()
-    if pa.types.is_fixed_size_list(column.type):
-        size = column.type.list_size
-        return np.ascontiguousarray(column.flatten().to_numpy()).reshape(-1, size)
-    return np.asarray(column.to_numpy(zero_copy_only=False))
+def _read_optional(path: Path) -> dict[str, Any]:
+    return layout.read_json(path) if path.exists() else {}

@@ -1,52 +1,59 @@
-"""Writes a recording: data files of a fixed number of episodes, then the tables and files under meta/."""
+"""Writes a recording: data files and videos as episodes come, then the tables and files under meta/."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embodied.recording import format as layout
-from embodied.recording import stats
+from embodied.recording import jpeg, stats
 from embodied.recording.episode import Episode
-from embodied.types import RobotSpec
+from embodied.recording.episodes import instructions_table
+from embodied.recording.tables import write_table
+from embodied.recording.video_writer import CODECS, Filmed, VideoWriter
+from embodied.types import Frame, RobotSpec
 
-NUMERIC = (
-    "timestamp", "frame_index", "episode_index", "index", "task_index", "perturbed", "intervention", "marker",
-    "next.done", "next.success",
-)  # fmt: skip
+STATISTICS_FRAMES = 16  # of an episode and a camera whose frames are pictures; a video's are all counted
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """Where an episode went."""
+    """Where an episode went, and its statistics by feature."""
 
     episode: Episode
     index: int
     first_row: int
     task_index: int
+    filmed: Mapping[str, Filmed]  # by feature
+    stats: Mapping[str, Any]
 
 
 class DatasetWriter:
     """Writes episodes in the order in which they are added; until finish() there is no info.json, so no dataset.
 
-    Raises DatasetError where path already holds a dataset.
+    video is a codec of CODECS for videos in place of JPEGs. Raises DatasetError where path already holds a dataset.
     """
 
     def __init__(
-        self, path: Path, spec: RobotSpec, *, label_sizes: Mapping[str, int] | None = None, episodes_per_file: int = 50
+        self,
+        path: Path,
+        spec: RobotSpec,
+        *,
+        label_sizes: Mapping[str, int] | None = None,
+        episodes_per_file: int = 50,
+        video: str | None = None,
     ) -> None:
         if (path / layout.INFO).exists():
             raise layout.DatasetError(path, "already holds a dataset")
+        if video is not None and video not in CODECS:
+            raise layout.DatasetError(path, f"no codec {video!r}; there are {sorted(CODECS)}")
         self._path, self._spec, self._episodes_per_file = path, spec, episodes_per_file
-        self._features = layout.features(spec, label_sizes or {})
+        self._features = layout.features(spec, label_sizes or {}, visual="video" if video else "image")
         self._schema = layout.arrow_schema(self._features)
         self._waiting: list[_Placed] = []
         self._waiting_bytes = 0  # of their frames
@@ -54,20 +61,37 @@ class DatasetWriter:
         self._instructions: dict[str, int] = {}
         self._rows = 0
         self._files = 0
-        self._numbers: dict[str, list[Any]] = {}
-        self._images = {camera.name: stats.ImageStatistics() for camera in spec.cameras}
+        counted = [name for name, of in self._features.items() if of["dtype"] not in ("string", *layout.VISUAL)]
+        self._numbers = {name: stats.ColumnStatistics() for name in counted}
+        self._pictures = {camera.name: stats.ImageStatistics() for camera in spec.cameras}
+        self._videos: dict[str, VideoWriter] = {}
+        for camera in spec.cameras if video else ():
+            key = layout.IMAGE_PREFIX + camera.name
+            self._videos[camera.name] = VideoWriter(path, key, camera, fps=spec.control_hz, codec=video or "")
 
     def add(self, episode: Episode) -> None:
-        """Append an episode; raise ValueError if it lacks a camera or a label of the dataset, or has rows too few."""
+        """Append an episode.
+
+        Raise ValueError if it lacks a camera or a label of the dataset, or has rows too few, and DatasetError, naming
+        the file, where the disk is full.
+        """
         for camera in self._spec.cameras:
             if len(episode.frames.get(camera.name, ())) != len(episode):
                 raise ValueError(f"episode {episode.task} seed {episode.seed} lacks frames of {camera.name!r}")
-            self._images[camera.name].add(episode.frames[camera.name][len(episode) // 2])
         index = len(self._episode_rows) + len(self._waiting)
         task_index = self._instructions.setdefault(episode.instruction, len(self._instructions))
-        self._waiting.append(_Placed(episode, index, self._rows, task_index))
+        filmed: dict[str, Filmed] = {}
+        found: dict[str, Any] = {}
+        for camera in self._spec.cameras:
+            key = layout.IMAGE_PREFIX + camera.name
+            where, found[key] = self._take_frames(camera.name, episode.frames[camera.name])
+            filmed |= {key: where} if where else {}
+        placed = _Placed(episode, index, self._rows, task_index, filmed, found)
+        self._count_numbers(placed, found)
+        self._waiting.append(placed)
         self._rows += len(episode)
-        self._waiting_bytes += sum(len(data) for jpegs in episode.frames.values() for data in jpegs)
+        if not self._videos:
+            self._waiting_bytes += sum(len(data) for jpegs in episode.frames.values() for data in jpegs)
         if len(self._waiting) == self._episodes_per_file or self._waiting_bytes >= layout.DATA_FILE_SIZE_MB * 1e6:
             self._flush()
 
@@ -77,18 +101,45 @@ class DatasetWriter:
             self._flush()
         if not self._episode_rows:
             raise layout.DatasetError(self._path, "no episode to write")
+        for key, video in self._videos.items():
+            video.close()
+            self._features[layout.IMAGE_PREFIX + key]["info"] = video.about()
         write_table(self._path / layout.EPISODES_PATH.format(chunk_index=0, file_index=0), self._episodes_table())
-        write_table(self._path / layout.TASKS, _tasks_table(self._instructions))
+        write_table(self._path / layout.TASKS, instructions_table(self._instructions))
         layout.write_json(self._path / layout.STATS, self._statistics())
         layout.write_json(self._path / layout.SPEC, self._spec.to_dict())
         layout.write_json(self._path / layout.COLLECTION, collection or {})
         layout.write_json(self._path / layout.INFO, self._info())
 
+    def _take_frames(self, camera: str, pictures: Sequence[bytes]) -> tuple[Filmed | None, dict[str, Any]]:
+        """Film an episode's frames where there are videos, and return where they went and their statistics."""
+        seen = stats.ImageStatistics()
+        if camera in self._videos:
+
+            def counted(data: bytes) -> Frame:
+                frame = jpeg.decode(np.frombuffer(data, np.uint8))
+                seen.add_frame(frame)
+                return frame
+
+            where = self._videos[camera].add(map(counted, pictures))
+        else:
+            where = None
+            for at in np.unique(np.linspace(0, len(pictures) - 1, STATISTICS_FRAMES).round().astype(int)):
+                seen.add(pictures[at])
+        self._pictures[camera].merge(seen)
+        return where, seen.result()
+
+    def _count_numbers(self, placed: _Placed, found: dict[str, Any]) -> None:
+        columns = self._columns(placed)
+        for name, numbers in self._numbers.items():
+            numbers.add(columns[name])
+            found[name] = stats.of_column(columns[name])
+
     def _flush(self) -> None:
         chunk_index, file_index = divmod(self._files, layout.FILES_PER_CHUNK)
         tables = [self._table(placed) for placed in self._waiting]
         path = self._path / layout.DATA_PATH.format(chunk_index=chunk_index, file_index=file_index)
-        write_table(path, pa.concat_tables(tables), image_columns=len(self._spec.cameras))
+        write_table(path, pa.concat_tables(tables), image_columns=0 if self._videos else len(self._spec.cameras))
         for placed in self._waiting:
             self._episode_rows.append(_episode_row(placed, chunk_index, file_index))
         self._waiting.clear()
@@ -97,9 +148,6 @@ class DatasetWriter:
 
     def _table(self, placed: _Placed) -> pa.Table:
         columns = self._columns(placed)
-        for name in self._schema.names:
-            if name in NUMERIC or self._features[name]["dtype"] == "float32":
-                self._numbers.setdefault(name, []).append(columns[name])
         arrays = [_arrow(columns[f.name], f.type) for f in self._schema]
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
@@ -125,14 +173,13 @@ class DatasetWriter:
         }
 
     def _statistics(self) -> dict[str, Any]:
-        found = {layout.IMAGE_PREFIX + name: images.result() for name, images in self._images.items()}
-        for name, parts in self._numbers.items():
-            if (column := stats.of_column(np.concatenate(parts))) is not None:
-                found[name] = column
-        return found
+        found = {layout.IMAGE_PREFIX + name: pictures.result() for name, pictures in self._pictures.items()}
+        numbers = {name: numbers.result() for name, numbers in self._numbers.items()}
+        return found | {name: result for name, result in numbers.items() if result is not None}
 
     def _episodes_table(self) -> pa.Table:
-        return pa.Table.from_pylist(self._episode_rows)
+        names = list(dict.fromkeys(name for row in self._episode_rows for name in row))
+        return pa.table({name: [row.get(name) for row in self._episode_rows] for name in names})
 
     def _info(self) -> dict[str, Any]:
         hz = self._spec.control_hz
@@ -144,26 +191,13 @@ class DatasetWriter:
             "total_tasks": len(self._instructions),
             "chunks_size": layout.FILES_PER_CHUNK,
             "data_files_size_in_mb": layout.DATA_FILE_SIZE_MB,
+            "video_files_size_in_mb": layout.VIDEO_FILE_SIZE_MB,
             "fps": int(hz) if float(hz).is_integer() else hz,
             "splits": {"train": f"0:{len(self._episode_rows)}"},
             "data_path": layout.DATA_PATH,
-            "video_path": None,
+            "video_path": layout.VIDEO_PATH if self._videos else None,
             "features": self._features,
         }
-
-
-def write_table(path: Path, table: pa.Table, *, image_columns: int = 0) -> None:
-    """Write table as parquet so that the file is whole or absent; JPEGs, the first columns, stay uncompressed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    images = table.schema.names[:image_columns]
-    plain = [name for name in table.schema.names if name not in images]
-    compression = dict.fromkeys(plain, "snappy") | {f"{n}.{leaf}": "none" for n in images for leaf in ("bytes", "path")}
-    try:
-        pq.write_table(table, partial, compression=compression, use_dictionary=False, write_statistics=plain)
-    except OSError as error:  # Arrow's own words name no file
-        raise layout.DatasetError(path, f"cannot be written: {error}") from error
-    os.replace(partial, path)
 
 
 def _arrow(column: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401  a numpy array, a tuple of JPEGs, or text
@@ -177,7 +211,7 @@ def _arrow(column: Any, kind: pa.DataType) -> pa.Array:  # noqa: ANN401  a numpy
 
 def _episode_row(placed: _Placed, chunk_index: int, file_index: int) -> dict[str, Any]:
     episode = placed.episode
-    return {
+    row = {
         "episode_index": placed.index,
         "tasks": [episode.instruction],
         "length": len(episode),
@@ -185,25 +219,10 @@ def _episode_row(placed: _Placed, chunk_index: int, file_index: int) -> dict[str
         "data/file_index": file_index,
         "dataset_from_index": placed.first_row,
         "dataset_to_index": placed.first_row + len(episode),
-        "meta/episodes/chunk_index": 0,
-        "meta/episodes/file_index": 0,
-        "task": episode.task,
-        "seed": episode.seed,
-        "success": episode.succeeded,
     }
-
-
-def _tasks_table(instructions: Mapping[str, int]) -> pa.Table:
-    # LeRobot reads this table with pandas and looks instructions up in its index.
-    table = pa.table({"task_index": list(instructions.values()), "task": list(instructions)})
-    column = {"metadata": None, "numpy_type": "int64", "pandas_type": "int64"}
-    pandas = {
-        "index_columns": ["task"],
-        "column_indexes": [],
-        "columns": [
-            {**column, "name": "task_index", "field_name": "task_index"},
-            {**column, "name": "task", "field_name": "task", "numpy_type": "object", "pandas_type": "unicode"},
-        ],
-        "pandas_version": "2.0.0",
-    }
-    return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+    for key, where in placed.filmed.items():
+        row |= {f"videos/{key}/{name}": value for name, value in vars(where).items()}
+    for key, of in placed.stats.items():
+        row |= {f"stats/{key}/{name}": value for name, value in (of or {}).items()}
+    ours = {"task": episode.task, "seed": episode.seed, "success": episode.succeeded}
+    return {**row, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0, **ours}
