@@ -47,7 +47,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_has_its_verb_and_its_flags(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (arm,) = re.findall(r"`arm.json`:\n\n```\n({.*})\n```", PAGES[1])
+    (arm,) = re.findall(r"`arm.json`:\n\n```\n({.*})\n```", "\n".join(PAGES))
     (tmp_path / "arm.json").write_text(arm, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     verb, *arguments = shlex.split(command, comments=True)[1:]

@@ -50,7 +50,7 @@ ROOMS = {
     ),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(
-        "embodied embodied.recording policies", {"torch", "transformers", "tokenizers", "safetensors", "tqdm"}
+        "embodied embodied.recording policies", {"torch", "transformers", "tokenizers", "safetensors", "scipy", "tqdm"}
     ),
 }
 

@@ -35,7 +35,7 @@ NEEDED_DISK_GB = 2.0
 EXTRAS = {
     "core": ("the contract and the bridge", ("numpy", "grpcio", "protobuf")),
     "sim": ("simulated robots", ("mujoco", "gymnasium", "mink", "daqp")),
-    "policy": ("the token policy", ("torch", "transformers", "tokenizers", "safetensors")),
+    "policy": ("the token policy", ("torch", "transformers", "tokenizers", "safetensors", "scipy")),
     "hardware": (
         "real arms and cameras",
         ("pyserial", "feetech-servo-sdk", "dynamixel-sdk", "opencv-python-headless"),
