@@ -25,6 +25,7 @@ VERBS = {
     "collect": "record demonstrations",
     "replay": "play a recorded episode on a robot, or compare two replays",
     "finetune": "train a policy on a dataset",
+    "tokens": "compare two ways of writing actions as tokens, on a dataset",
     "check": "test anyone's robot server against the contract",
     "setup": "give a new arm's servos their ids and baud rate, one at a time",
     "calibrate": "find an arm's zeros and ranges by hand, and write them down",
