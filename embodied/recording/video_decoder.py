@@ -89,7 +89,11 @@ def _decoded(
             raise EOFError("the file ends before it")
         packet = av.Packet(data)
         packet.pts, packet.time_base = int(index.pts[at]), index.time_base
-        yield from context.decode(packet)
+        try:
+            yield from context.decode(packet)
+        except av.error.InvalidDataError:
+            if index.pts[at] >= index.pts[packets[0]]:
+                raise  # else it is shown before the key frame and leans on what came before that: nobody asks for it
     yield from context.decode(None)  # what the decoder still holds back
 
 

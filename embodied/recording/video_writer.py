@@ -19,10 +19,6 @@ GOP = 2  # lerobot's own: a random frame costs two decoded ones at most
 # Encoder and options. On two cores these keep up with a simulator; a quality below blurs a cube six pixels wide.
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"crf": "18", "preset": "veryfast", "bf": "0", "threads": "1"}),
-    "hevc": (
-        "libx265",
-        {"crf": "20", "preset": "veryfast", "x265-params": "log-level=error:bframes=0:pools=1:frame-threads=1"},
-    ),
     "av1": ("libsvtav1", {"crf": "25", "preset": "10", "svtav1-params": "lp=1"}),
 }
 DEFAULT_CODEC = "h264"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from content import picture, states
 
 FEATURES = {
     "observation.state": {"dtype": "float32", "shape": (3,), "names": ["pan", "lift", "jaw"]},
@@ -39,15 +40,7 @@ def declare_operators() -> None:
 
 declare_operators()
 warnings.filterwarnings("ignore")
-from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
-
-
-def frame(row: int, episode: int, size: int) -> np.ndarray:
-    """Return a smooth picture that tells its row and episode, uint8 (size, size, 3)."""
-    y, x = np.mgrid[0:size, 0:size] / size
-    picture = np.stack([x, y, np.full_like(x, (row % 32) / 32)], axis=-1) * 200
-    picture[: size // 4, : size // 4] = (40 * (episode % 6), 250 - (row % 50) * 5, 120)
-    return picture.astype(np.uint8)
+from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402  needs what was declared
 
 
 def write(path: Path, args: argparse.Namespace) -> None:
@@ -62,9 +55,7 @@ def write(path: Path, args: argparse.Namespace) -> None:
     )
     if args.file_mb:
         dataset.meta.update_chunk_settings(2, args.file_mb, args.file_mb)
-    rng = np.random.default_rng(0)
-    for episode in range(args.episodes):
-        state = np.cumsum(rng.normal(0, 0.05, (args.rows + episode % 3, 3)), axis=0).astype(np.float32)
+    for episode, state in enumerate(states(args.episodes, args.rows)):
         for row, values in enumerate(state):
             numbers = {
                 "observation.state": values,
@@ -73,25 +64,26 @@ def write(path: Path, args: argparse.Namespace) -> None:
                 "next.reward": np.array([row / 10], np.float32),
                 "counter": np.array([row], np.int64),
             }
-            pictures = {f"observation.images.{n}": frame(row, episode, args.size) for n in (*args.videos, *args.images)}
+            pictures = {
+                f"observation.images.{n}": picture(row, episode, args.size) for n in (*args.videos, *args.images)
+            }
             dataset.add_frame({**numbers, **pictures, "task": f"lift cube {episode % 2}"})
         dataset.save_episode(parallel_encoding=False)
     dataset.finalize()
 
 
 def read(path: Path, args: argparse.Namespace) -> None:
-    """Print every number of the rows asked for, and save their frames as uint8 (rows, H, W, 3) a camera."""
-    dataset = LeRobotDataset("peer/read", root=path, tolerance_s=1e-3)
-    found = []
-    frames: dict[str, list[np.ndarray]] = {}
-    for row in args.only or range(len(dataset)):
-        item = dataset[row]
-        for name in dataset.meta.camera_keys:
-            frames.setdefault(name, []).append((item.pop(name).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
-        found.append({n: v.tolist() if isinstance(v, torch.Tensor) else v for n, v in item.items()})
-    if args.frames:
-        np.savez(args.frames, **{name: np.stack(pictures) for name, pictures in frames.items()})
-    print(json.dumps({"length": len(dataset), "fps": dataset.fps, "rows": found, "stats": sorted(dataset.meta.stats)}))
+    """Print every number of the dataset in each folder of path, and save their frames beside it: NAME.npz."""
+    for folder in sorted(found for found in path.iterdir() if found.is_dir()):
+        dataset = LeRobotDataset("peer/read", root=folder)
+        rows = []
+        frames: dict[str, list[np.ndarray]] = {name: [] for name in dataset.meta.camera_keys}
+        for item in (dataset[row] for row in range(len(dataset))):
+            for name, pictures in frames.items():
+                pictures.append((item.pop(name).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+            rows.append({n: v.tolist() if isinstance(v, torch.Tensor) else v for n, v in item.items()})
+        np.savez(folder.with_suffix(".npz"), **{name: np.stack(pictures) for name, pictures in frames.items()})
+        print(json.dumps({"name": folder.name, "fps": dataset.fps, "rows": rows, "stats": sorted(dataset.meta.stats)}))
 
 
 def clock(path: Path, args: argparse.Namespace) -> None:
@@ -117,14 +109,12 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--episodes", type=int, default=2)
     parser.add_argument("--rows", type=int, default=6, help="of the first episode")
-    parser.add_argument("--only", type=int, nargs="*", help="the rows to read, all by default")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--fps", type=int, default=10)
     parser.add_argument("--codec", default="libsvtav1")
     parser.add_argument("--videos", nargs="*", default=[])
     parser.add_argument("--images", nargs="*", default=[])
     parser.add_argument("--file-mb", type=float, default=0)
-    parser.add_argument("--frames", type=Path)
     parser.add_argument("--backend")
     args = parser.parse_args()
     {"write": write, "read": read, "time": clock}[args.what](args.path, args)
