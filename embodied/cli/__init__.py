@@ -24,6 +24,7 @@ VERBS = {
     "compare": "compare two reports that share their seeds, episode by episode",
     "collect": "record demonstrations",
     "replay": "play a recorded episode on a robot, or compare two replays",
+    "data": "look at a dataset, check it, edit it",
     "finetune": "train a policy on a dataset",
     "tokens": "compare two ways of writing actions as tokens, on a dataset",
     "check": "test anyone's robot server against the contract",
