@@ -1,4 +1,4 @@
-"""Any frame of a video is had by decoding little, whoever encoded it, and a video that is broken is named with the row."""
+"""Any frame of a video is had by decoding little, whoever encoded it, and a broken video is named with the row."""
 
 from __future__ import annotations
 

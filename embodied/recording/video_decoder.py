@@ -47,20 +47,27 @@ class VideoDecoder:
             os.close(file)
 
     def _group(self, index: VideoIndex, file: int, key: int, wanted: list[int]) -> Iterator[tuple[int, Frame]]:
-        context, reformatter = self._context(index), self._local.reformatter
+        """Yield the frames of packets that a key frame leads to.
+
+        Where groups lean on the one before, as encoders may have it, the decoder finds that its pictures lack one, and
+        has to begin a group earlier.
+        """
         missing = {int(index.pts[packet]): packet for packet in wanted}
-        try:
-            context.flush_buffers()
-            for shown in _decoded(context, index, file, range(key, wanted[-1] + 1)):
-                if (packet := missing.pop(shown.pts, None)) is not None:
-                    rgb = reformatter.reformat(shown, format="rgb24", threads=1)
-                    yield packet, rgb.to_ndarray()
-                if not missing:
-                    return
-        except (av.error.FFmpegError, EOFError) as error:
-            self._local.contexts = {}  # what state it is in now nobody knows
-            raise DatasetError(index.path, f"{_at(index, missing)} cannot be decoded ({error})") from error
-        raise DatasetError(index.path, f"{_at(index, missing)} cannot be decoded")
+        before = index.keys[index.keys < key]
+        for start in (key, *before[-1:].tolist()):
+            context, reformatter = self._context(index), self._local.reformatter
+            try:
+                context.flush_buffers()
+                for shown in _decoded(context, index, file, range(start, wanted[-1] + 1)):
+                    if (packet := missing.pop(shown.pts, None)) is not None:
+                        yield packet, reformatter.reformat(shown, format="rgb24", threads=1).to_ndarray()
+                    if not missing:
+                        return
+                reason = ""
+            except (av.error.FFmpegError, EOFError) as error:
+                self._local.contexts = {}  # what state it is in now nobody knows
+                reason = f" ({error})"
+        raise DatasetError(index.path, f"{_at(index, missing)} cannot be decoded{reason}")
 
     def _context(self, index: VideoIndex) -> av.VideoCodecContext:
         """Return this thread's decoder for the file's kind of video; a forked process makes its own."""
@@ -89,11 +96,7 @@ def _decoded(
             raise EOFError("the file ends before it")
         packet = av.Packet(data)
         packet.pts, packet.time_base = int(index.pts[at]), index.time_base
-        try:
-            yield from context.decode(packet)
-        except av.error.InvalidDataError:
-            if index.pts[at] >= index.pts[packets[0]]:
-                raise  # else it is shown before the key frame and leans on what came before that: nobody asks for it
+        yield from context.decode(packet)
     yield from context.decode(None)  # what the decoder still holds back
 
 
