@@ -64,7 +64,7 @@ class Trunk(nn.Module):
             Block(width, heads, feedforward, self.options, index=index) for index in range(layers)
         )
         self.norm = make_norm(self.options, width)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def new_cache(self) -> Cache:
         """Return an empty cache, which forward fills."""
@@ -153,7 +153,8 @@ class Attention(nn.Module):
         query = self.q_proj(x).unflatten(-1, (-1, self.head_width))
         key = self.k_proj(x).unflatten(-1, (-1, self.head_width))
         if self.options.qk_norm:
-            query, key = self.q_norm(query), self.k_norm(key)
+            dtype = self.q_norm.weight.dtype  # under autocast projections are bfloat16: norms and angles stay exact
+            query, key = self.q_norm(query.to(dtype)), self.k_norm(key.to(dtype))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         return query, key
@@ -203,10 +204,10 @@ def make_norm(options: TrunkOptions, width: int) -> nn.Module:
     return nn.RMSNorm(width, EPSILON) if options.norm == "rms" else nn.LayerNorm(width, EPSILON)
 
 
-def rotary(positions: Tensor, head_width: int, dtype: torch.dtype = torch.float32) -> Rotation:
+def rotary(positions: Tensor, head_width: int, dtype: torch.dtype, theta: float = THETA) -> Rotation:
     """Return the cosines and sines (..., L, 1, head_width / 2) that turn heads to positions (..., L) (RoPE)."""
     exponents = torch.arange(0, head_width, 2, dtype=torch.float32, device=positions.device) / head_width
-    angles = positions[..., None, None].float() * (1.0 / THETA**exponents)
+    angles = positions[..., None, None].float() * (1.0 / theta**exponents)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
@@ -217,6 +218,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Draw a linear layer's weights as Qwen3 does, from a normal distribution of deviation 0.02."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)

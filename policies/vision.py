@@ -27,7 +27,7 @@ class Stem(nn.Module):
             grid = block(grid)
         height, width = grid.shape[-2:]
         features = self.norm(grid.flatten(2).transpose(1, 2))
-        return torch.cat([features, _coordinates(height, width, features).expand(len(features), -1, -1)], -1)
+        return torch.cat([features, coordinates(height, width, features).expand(len(features), -1, -1)], -1)
 
 
 class ResidualBlock(nn.Module):
@@ -50,17 +50,21 @@ class PointingAttention(nn.Module):
 
     A head that attends sharply returns the coordinates it looks at, which is how objects are located. The scaled
     cosine of Unified-IO 2's resampler (section 3.1), less the keys' norm: keys come normalised, and there are many.
+    Without cosine it is the plain product over the root of the head's width.
     """
 
-    def __init__(self, query_width: int, key_width: int, heads: int = 4, head_width: int = 32) -> None:
+    def __init__(
+        self, query_width: int, key_width: int, heads: int = 4, head_width: int = 32, *, cosine: bool = True
+    ) -> None:
         super().__init__()
         inner = heads * head_width
-        self.heads = heads
+        self.heads, self.cosine = heads, cosine
         self.to_query = nn.Linear(query_width, inner, bias=False)
         self.to_key = nn.Parameter(torch.randn(heads, head_width, key_width) * key_width**-0.5)
         self.to_value = nn.Parameter(torch.randn(heads, key_width, head_width) * key_width**-0.5)
         self.out = nn.Linear(inner, query_width, bias=False)
-        self.log_sharpness = nn.Parameter(torch.full((heads, 1), 1.1))
+        if cosine:
+            self.log_sharpness = nn.Parameter(torch.full((heads, 1), 1.1))
 
     def forward(self, queries: Tensor, keys: Tensor, visible: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Look among keys (B, K, key_width), visible (B, K) or all.
@@ -71,8 +75,7 @@ class PointingAttention(nn.Module):
         kind, and there are 24 queries and heads to a thousand keys.
         """
         query = self.to_query(queries)
-        query = query.view(*query.shape[:2], self.heads, -1)
-        query = functional.normalize(query.float(), dim=-1) * self.log_sharpness.clamp(max=4.0).exp()
+        query = self._scale(query.view(*query.shape[:2], self.heads, -1).float())
         probe = torch.einsum("bqhd,hdk->bqhk", query, self.to_key).flatten(1, 2)
         scores = (probe.to(keys.dtype) @ keys.transpose(1, 2)).float()
         if visible is not None:
@@ -83,14 +86,23 @@ class PointingAttention(nn.Module):
         heads = torch.einsum("bqhk,hkd->bqhd", found, self.to_value.to(found.dtype))
         return self.out(heads.flatten(2)), looked.view(len(keys), -1, self.heads, keys.shape[1])
 
+    def _scale(self, query: Tensor) -> Tensor:
+        if not self.cosine:
+            plain: Tensor = query * query.shape[-1] ** -0.5
+            return plain
+        scaled: Tensor = functional.normalize(query, dim=-1) * self.log_sharpness.clamp(max=4.0).exp()
+        return scaled
+
 
 class Resampler(nn.Module):
     """A camera's grid to a fixed number of image tokens: latents read the instruction, then look at the grid."""
 
-    def __init__(self, grid_width: int, text_width: int, latents: int, width: int, layers: int = 2) -> None:
+    def __init__(
+        self, grid_width: int, text_width: int, latents: int, width: int, layers: int = 2, *, cosine: bool = True
+    ) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.randn(latents, width) * 0.5)
-        self.layers = nn.ModuleList(ResamplerLayer(width, grid_width, text_width) for _ in range(layers))
+        self.layers = nn.ModuleList(ResamplerLayer(width, grid_width, text_width, cosine=cosine) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, grid: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,11 +120,11 @@ class Resampler(nn.Module):
 class ResamplerLayer(nn.Module):
     """Latents read the text, look at the grid, and think."""
 
-    def __init__(self, width: int, grid_width: int, text_width: int) -> None:
+    def __init__(self, width: int, grid_width: int, text_width: int, *, cosine: bool = True) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.read = PointingAttention(width, text_width)
-        self.look = PointingAttention(width, grid_width)
+        self.read = PointingAttention(width, text_width, cosine=cosine)
+        self.look = PointingAttention(width, grid_width, cosine=cosine)
         self.think = nn.Sequential(
             nn.Linear(width, 3 * width), nn.GELU(approximate="tanh"), nn.Linear(3 * width, width)
         )
@@ -126,7 +138,8 @@ class ResamplerLayer(nn.Module):
         return tokens + self.think(self.norms[2](tokens)), looked
 
 
-def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
+def coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """Return (1, height·width, 2): each cell's row and column in [-1, 1], row by row."""
     rows = torch.linspace(-1.0, 1.0, height, dtype=like.dtype, device=like.device)
     columns = torch.linspace(-1.0, 1.0, width, dtype=like.dtype, device=like.device)
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)[None]
