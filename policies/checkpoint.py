@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from embodied.errors import EmbodiedError
+from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.types import Field, RobotSpec
 from policies.layout import Label, Plan
-from policies.model import ModelConfig, PolicyModel
-from policies.vocabulary import Vocabulary
+from policies.model import ModelConfig, PolicyModel, port_name
+from policies.trunk import TrunkOptions
+from policies.vocabulary import FIRST_VALUE, Vocabulary
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-FORMAT = 1
+FORMAT = 2
+OLD_FORMAT = 1  # of one embodiment, with fewer special tokens and transformers' own trunk
+OLD_SPECIALS = 11
 
 
 class CheckpointError(EmbodiedError):
@@ -40,9 +43,21 @@ class Checkpoint:
     trained: Mapping[str, Any]
 
     @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Return the layout of each embodiment's sequences."""
+        return self.model.plans
+
+    @property
     def plan(self) -> Plan:
-        """Return the layout of its sequences."""
-        return self.model.plan
+        """Return the layout of the first embodiment's sequences; most checkpoints have one."""
+        return self.model.plans[0]
+
+    def plan_of(self, robot: str) -> Plan:
+        """Return the plan of a robot by its spec's name; raise UnknownNameError with those there are."""
+        found = {plan.spec.name: plan for plan in self.plans}
+        if robot not in found:
+            raise UnknownNameError("embodiment", robot, "the checkpoint", found)
+        return found[robot]
 
     def save(self, path: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write the folder file by file, each replaced whole; weights stand in for the model's own."""
@@ -50,11 +65,7 @@ class Checkpoint:
         tensors = dict(weights or self.model.state_dict())
         content = {
             "format": FORMAT,
-            "spec": self.plan.spec.to_dict(),
-            "labels": [asdict(label) for label in self.plan.labels],
-            "chunk": self.plan.chunk,
-            "text_length": self.plan.text_length,
-            "latents": self.plan.latents,
+            "plans": [_plan_to_dict(plan) for plan in self.plans],
             "model": asdict(self.model.config),
             "words": sorted(self.words),
             "trained": dict(self.trained),
@@ -79,30 +90,48 @@ def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Checkpoin
             raise CheckpointError(path, f"no {name} in it")
     try:
         content = json.loads((path / CONFIG).read_text())
-        if content["format"] != FORMAT:
-            raise CheckpointError(path, f"format {content['format']}; this reads {FORMAT}")
-        plan = Plan(
-            spec=RobotSpec.from_dict(content["spec"]),
-            labels=tuple(Label(e["name"], tuple(Field(**f) for f in e["fields"])) for e in content["labels"]),
-            chunk=content["chunk"],
-            text_length=content["text_length"],
-            latents=content["latents"],
-        )
+        if content["format"] not in (OLD_FORMAT, FORMAT):
+            raise CheckpointError(path, f"format {content['format']}; this reads {OLD_FORMAT} and {FORMAT}")
+        old = content["format"] == OLD_FORMAT
+        plans = [_plan_of_dict(plan) for plan in ([content] if old else content["plans"])]
         sizes = content["model"]
-        config = ModelConfig(**{**sizes, "strides": tuple(sizes["strides"])})
+        options = TrunkOptions(**sizes.get("trunk", {}))
+        config = ModelConfig(**{**sizes, "strides": tuple(sizes["strides"]), "trunk": options})
         words, trained = frozenset(content["words"]), dict(content["trained"])
         vocabulary = _load_vocabulary(path)
-        model = PolicyModel(plan, config, vocabulary.size)
+        model = PolicyModel(plans, config, vocabulary.size)
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, OSError) as error:
         raise CheckpointError(path, f"{CONFIG} does not describe a policy ({error!r})") from error
     try:
-        model.load_state_dict(load_file(path / WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:
+        tensors = load_file(path / WEIGHTS)
+        model.load_state_dict(_renew(tensors, model) if old else tensors)
+    except (SafetensorError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(path, f"{WEIGHTS} does not fit {CONFIG} ({reason})") from error
     if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
         raise CheckpointError(path, f"{WEIGHTS} has numbers that are not finite in {broken[:3]}")
     return Checkpoint(model.to(dtype).eval(), vocabulary, words, trained)
+
+
+def _plan_to_dict(plan: Plan) -> dict[str, Any]:
+    return {**asdict(plan), "spec": plan.spec.to_dict()}
+
+
+def _plan_of_dict(content: Mapping[str, Any]) -> Plan:
+    plain = {f.name: content[f.name] for f in fields(Plan) if f.name in content}
+    labels = tuple(Label(e["name"], tuple(Field(**f) for f in e["fields"])) for e in content["labels"])
+    return Plan(**{**plain, "spec": RobotSpec.from_dict(content["spec"]), "labels": labels})
+
+
+def _renew(tensors: Mapping[str, Tensor], model: PolicyModel) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint of the old format under the names, and at the places, that they have now."""
+    port = f"ports.{port_name(model.plans[0])}"
+    own = ("position", "locate_head", "pose_head")
+    found = {f"{port}.{n}" if n.startswith(own) else n: t for n, t in tensors.items() if "embed_tokens" not in n}
+    table = model.embedding.weight.detach().clone()
+    table[:OLD_SPECIALS] = found["embedding.weight"][:OLD_SPECIALS]
+    table[FIRST_VALUE:] = found["embedding.weight"][OLD_SPECIALS:]
+    return {**found, "embedding.weight": table}
 
 
 def _load_vocabulary(path: Path) -> Vocabulary:

@@ -1,53 +1,97 @@
-"""What training minimises: cross-entropy with neighbouring bins counted near, and the distance of the mean bin."""
+"""What training minimises: cross-entropy with neighbouring bins counted near, and the distance of the mean bin.
+
+Every term is a sum over a batch, divided by a count that the targets alone tell. So what parts of a batch give, on
+other processes or one after the other, adds up to what the whole gives.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from policies.layout import UNSUPERVISED, Plan, Sequences
+from policies.batch import Batch, Part
+from policies.layout import UNSUPERVISED, Flags, Plan, Sequences
 from policies.model import Answers
 from policies.values import BINS, decode_values, ranges
 
-SPREAD_BINS = 3.0  # deviation of the target's Gaussian (HL-Gauss, Farebrother et al. 2024)
 NEAR_BINS = 15
 DISTANCE_WEIGHT = 20.0  # a mean off by 5 % of the range weighs as much as one nat
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Means over what is supervised; total is what to minimise."""
+class Objective:
+    """What each term weighs, and how far a target spreads over the bins beside it."""
 
-    pose: Tensor
-    locate: Tensor
-    text: Tensor
-    look: Tensor
+    pose: float = 1.0
+    locate: float = 0.5
+    text: float = 0.1
+    look: float = 0.2
+    state: float = 0.1  # denoised numbers of the state,
+    cells: float = 0.1  # and cells of frames
+    z: float = 0.0  # of the squared log of a softmax's sum (PaLM, Chowdhery et al. 2022, weighs it 1e-4)
+    spread_bins: float = 3.0  # deviation of the target's Gaussian (HL-Gauss, Farebrother et al. 2024); 0: none
 
     @property
-    def total(self) -> Tensor:
-        """Return the sum, the labels, the text and the gaze as auxiliaries."""
-        return self.pose + 0.5 * self.locate + 0.1 * self.text + 0.2 * self.look
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each term."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spread_bins"}
 
 
-def compute_losses(plan: Plan, answers: Answers, sequences: Sequences) -> Losses:
-    """Return the losses of a batch's answers."""
-    text_targets = torch.from_numpy(sequences.text_targets)
-    text = functional.cross_entropy(answers.text.flatten(0, 1), text_targets.flatten(), ignore_index=UNSUPERVISED)
-    return Losses(
-        pose=_value_loss(answers.pose, torch.from_numpy(sequences.pose_targets)),
-        locate=_value_loss(answers.locate, torch.from_numpy(sequences.locate_targets)),
-        text=torch.nan_to_num(text),  # no text in the batch
-        look=_look_loss(plan, answers.looked[0], sequences) if answers.looked else torch.zeros(()),
-    )
+@dataclass(frozen=True)
+class Losses:
+    """Means over what is supervised, and their weighted sum, which is what to minimise."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+def count(batch: Batch) -> dict[str, int]:
+    """Return, for each term, how much of it is supervised in a batch: what its sum is divided by."""
+    found: Counter[str] = Counter()
+    for part in batch.parts:
+        sequences = part.sequences
+        values = {
+            "pose": sequences.pose_targets,
+            "locate": sequences.locate_targets,
+            "state": sequences.state_targets,
+            "cells": sequences.cell_targets,
+        }
+        asked = {name: (targets != UNSUPERVISED).reshape(len(targets), -1) for name, targets in values.items()}
+        found.update({name: int(there.any(1).sum()) for name, there in asked.items()})
+        found["text"] += int((sequences.text_targets != UNSUPERVISED).sum())
+        found["z"] += int((sequences.text_targets != UNSUPERVISED).sum()) + sum(int(a.sum()) for a in asked.values())
+        if part.plan is not None:
+            found["look"] += sum(int(_known_box(part.plan, sequences, slot).sum()) for _, slot in _gazes(part.plan))
+    return dict(found)
+
+
+def compute_losses(
+    batch: Batch,
+    answers: Sequence[Answers],
+    objective: Objective | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Losses:
+    """Return the losses of a batch's answers; counts are those of the whole batch where this is only some of it."""
+    objective = objective or Objective()
+    counts = counts or count(batch)
+    sums: dict[str, Tensor] = {}
+    for part, answer in zip(batch.parts, answers, strict=True):
+        for name, value in _sums(part, answer, objective).items():
+            sums[name] = sums[name] + value if name in sums else value
+    terms = {name: value / max(1, counts[name]) for name, value in sums.items()}
+    weights = objective.weights
+    return Losses(torch.stack([weights[name] * value for name, value in terms.items()]).sum(), terms)
 
 
 def mean_bins(logits: Tensor) -> Tensor:
     """Return the mean bin, float (...), of each distribution (..., 1000)."""
-    return logits.softmax(-1) @ torch.arange(BINS, dtype=logits.dtype)
+    return logits.softmax(-1) @ torch.arange(BINS, dtype=logits.dtype, device=logits.device)
 
 
 def likely_bins(logits: Tensor) -> Tensor:
@@ -60,36 +104,85 @@ def likely_bins(logits: Tensor) -> Tensor:
     return mean_bins(logits.masked_fill(~near, float("-inf")))
 
 
-def _value_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def _sums(part: Part, answer: Answers, objective: Objective) -> dict[str, Tensor]:
+    sequences, device = part.sequences, answer.text.device
+    text_targets = torch.from_numpy(sequences.text_targets).to(device)
+    text = functional.cross_entropy(
+        answer.text.flatten(0, 1), text_targets.flatten(), ignore_index=UNSUPERVISED, reduction="sum"
+    )
+    read = {
+        "pose": (answer.pose, sequences.pose_targets),
+        "locate": (answer.locate, sequences.locate_targets),
+        "state": (answer.state, sequences.state_targets),
+        "cells": (answer.cells, sequences.cell_targets),
+    }
+    values = {
+        name: (logits, torch.from_numpy(targets).to(device))
+        for name, (logits, targets) in read.items()
+        if logits is not None and logits.numel()
+    }
+    sums = {name: _value_loss(*value, objective.spread_bins) for name, value in values.items()}
+    sums["text"] = text
+    if part.plan is not None and answer.looked:
+        sums["look"] = _look_loss(part.plan, answer.looked[0], sequences)
+    if objective.z:
+        asked = [logits[targets != UNSUPERVISED] for logits, targets in values.values()]
+        sums["z"] = sum((_z_loss(x) for x in [*asked, answer.text[text_targets != UNSUPERVISED]]), text.new_zeros(()))
+    return sums
+
+
+def _z_loss(logits: Tensor) -> Tensor:
+    return logits.logsumexp(-1).square().sum()
+
+
+def _value_loss(logits: Tensor, targets: Tensor, spread_bins: float) -> Tensor:
     asked = (targets != UNSUPERVISED).float()
     bins = targets.clamp(min=0)
+    offsets, weights = _spread(spread_bins, logits.device)
     log_likely = logits.log_softmax(-1)
-    near = (bins[..., None] + _OFFSETS).clamp(0, BINS - 1)
-    entropy = -(log_likely.gather(-1, near) @ _WEIGHTS)
-    distance = (log_likely.exp() @ _CENTRES - bins).abs() / BINS
+    near = (bins[..., None] + offsets).clamp(0, BINS - 1)
+    entropy = -(log_likely.gather(-1, near) @ weights)
+    centres = torch.arange(BINS, dtype=torch.float32, device=logits.device)
+    distance = (log_likely.exp() @ centres - bins).abs() / BINS
     loss, asked = ((entropy + DISTANCE_WEIGHT * distance) * asked).flatten(1).sum(1), asked.flatten(1).sum(1)
-    # A mean of each example's mean: one of which a single step is known weighs as much as one of a whole chunk.
-    return (loss / asked.clamp(min=1.0)).sum() / (asked > 0).sum().clamp(min=1)
+    # Each example's mean: one of which a single step is known weighs as much as one of a whole chunk.
+    return (loss / asked.clamp(min=1.0)).sum()
+
+
+def _spread(deviation: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the bins around a target, as offsets, and the share of the target that each has."""
+    reach = round(3 * deviation)
+    offsets = torch.arange(-reach, reach + 1, device=device)
+    return offsets, (-0.5 * (offsets / max(deviation, 1e-6)) ** 2).softmax(-1)
 
 
 def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
-    """Return how surprised one is that the first camera's image tokens look into the labelled boxes.
+    """Return how surprised one is that the first camera's image tokens look into the labelled boxes, summed.
 
     The first token is held to the first label called *_box, the second to the second: localisation then begins at
     once, where from the answers alone it takes thousands of steps to begin.
     """
-    slots = [slot for slot, label in enumerate(plan.labels) if label.name.endswith("_box")][: looked.shape[1]]
-    camera = plan.spec.cameras[0]
+    camera, surprise = plan.spec.cameras[0], looked.new_zeros(())
     rows, columns = _grid(looked.shape[-1], camera.width / camera.height)
-    losses = []
-    for token, slot in enumerate(slots):
+    for token, slot in _gazes(plan):
+        known = torch.from_numpy(_known_box(plan, sequences, slot).astype("float32")).to(looked.device)
         bins = sequences.locate_targets[:, slot, :4]
-        known = torch.from_numpy((bins != UNSUPERVISED).all(-1).astype("float32"))
-        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields))).float()
+        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields))).float().to(looked.device)
         inside = looked[:, token] @ _cells(boxes, rows, columns)[..., None]
-        surprise = -(inside.squeeze(-1) + 1e-6).log().mean(-1)
-        losses.append((surprise * known).sum() / known.sum().clamp(min=1.0))
-    return torch.stack(losses).mean() if losses else torch.zeros(())
+        surprise = surprise + (-(inside.squeeze(-1) + 1e-6).log().mean(-1) * known).sum()
+    return surprise
+
+
+def _gazes(plan: Plan) -> list[tuple[int, int]]:
+    """Return which image token of the first camera is held to which label."""
+    boxes = [slot for slot, label in enumerate(plan.labels) if label.name.endswith("_box")]
+    return list(enumerate(boxes[: plan.latents])) if plan.spec.cameras else []
+
+
+def _known_box(plan: Plan, sequences: Sequences, slot: int) -> Flags:
+    """Return (B,), whether there is such a box, and a frame of the first camera to look at."""
+    known: Flags = (sequences.locate_targets[:, slot, :4] != UNSUPERVISED).all(-1)
+    return known & sequences.visible[:, plan.images[0].start]
 
 
 def _grid(cells: int, aspect: float) -> tuple[int, int]:
@@ -100,12 +193,7 @@ def _grid(cells: int, aspect: float) -> tuple[int, int]:
 
 def _cells(boxes: Tensor, rows: int, columns: int) -> Tensor:
     """Return (B, rows·columns): 1 for the cells that boxes (B, 4), y1 x1 y2 x2 as fractions, touch, else 0."""
-    row, column = torch.arange(rows), torch.arange(columns)
+    row, column = torch.arange(rows, device=boxes.device), torch.arange(columns, device=boxes.device)
     down = (row + 1 > boxes[:, :1] * rows) & (row < boxes[:, 2:3] * rows)
     across = (column + 1 > boxes[:, 1:2] * columns) & (column < boxes[:, 3:] * columns)
     return (down[:, :, None] & across[:, None, :]).flatten(1).float()
-
-
-_CENTRES = torch.arange(BINS, dtype=torch.float32)
-_OFFSETS = torch.arange(-round(3 * SPREAD_BINS), round(3 * SPREAD_BINS) + 1)
-_WEIGHTS = (-0.5 * (_OFFSETS / SPREAD_BINS) ** 2).softmax(-1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import DynamicCache, Qwen3Config, Qwen3Model
 
-from policies.layout import Plan, Sequences
+from policies.batch import Batch, Part
+from policies.layout import COLOURS, UNSUPERVISED, Plan
+from policies.packing import arrange
+from policies.trunk import Cache, Trunk, TrunkOptions
 from policies.values import BINS
 from policies.vision import Resampler, Stem
 from policies.vocabulary import FIRST_TEXT, FIRST_VALUE
@@ -29,106 +33,146 @@ class ModelConfig:
     grid_channels: int = 48
     strides: tuple[int, ...] = (4, 8)
     text_layers: int = 2
+    trunk: TrunkOptions = field(default_factory=TrunkOptions)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits over the bins of each slot (float32), and the trunk's output over the causal part."""
+    """Logits over the bins of each slot of one part (float32), and what goes on from there."""
 
-    locate: Tensor  # (B, labels, width, 1000)
-    pose: Tensor  # (B, chunk, n, 1000)
-    text: Tensor  # (B, T - prefix, vocabulary)
-    visible: Tensor  # (B, T) bool, false at padding
-    looked: list[Tensor]  # a camera: (B, latents, heads, cells), where the image tokens looked, summing to 1
-    cache: DynamicCache | None
+    locate: Tensor  # (E, labels, width, 1000)
+    pose: Tensor  # (E, chunk, n, 1000)
+    text: Tensor  # (E, T - prefix, vocabulary)
+    state: Tensor | None  # (E, n, 1000) where some of it was hidden
+    cells: Tensor | None  # (E, cells, 3, 1000) where frames were to be rebuilt
+    visible: Tensor  # (E, T) bool, false at padding
+    looked: list[Tensor]  # a camera: (E, latents, heads, cells), where the image tokens looked, summing to 1
+    cache: Cache | None
+
+
+class Port(nn.Module):
+    """What belongs to one embodiment alone: its slots' places, and the reading of its labels and steps."""
+
+    def __init__(self, plan: Plan, width: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(plan.prefix, width) * 0.02)
+        label_width = max((len(label.fields) for label in plan.labels), default=0)
+        self.locate_head = nn.Linear(width, label_width * VALUE_WIDTH)
+        self.pose_head = nn.Linear(width, len(plan.spec.action) * VALUE_WIDTH)
 
 
 class PolicyModel(nn.Module):
-    """A trunk from transformers (RoPE, QK norm, SwiGLU, a cache) under a prefix mask, with vision of our own."""
+    """A trunk under a prefix mask, with vision of its own before it, and a port for each embodiment."""
 
-    def __init__(self, plan: Plan, config: ModelConfig, vocabulary_size: int) -> None:
+    def __init__(self, plans: Sequence[Plan], config: ModelConfig, vocabulary_size: int) -> None:
         super().__init__()
-        self.plan, self.config = plan, config
-        width = config.width
+        self.plans, self.config = tuple(plans), config
+        width, seen = config.width, config.vision_width
         self.embedding = nn.Embedding(vocabulary_size, width)
-        self.position = nn.Parameter(torch.randn(plan.prefix, width) * 0.02)
-        self.to_text = nn.Linear(width, config.vision_width)
-        self.text_encoder = _transformer(config.vision_width, config.text_layers, 4, 2 * config.vision_width)
+        self.to_text = nn.Linear(width, seen)
+        self.text_encoder = Trunk(seen, config.text_layers, 4, 2 * seen)
         self.stems = nn.ModuleList(Stem(config.grid_channels, stride) for stride in config.strides)
-        self.resamplers = nn.ModuleList(
-            Resampler(config.grid_channels + 2, config.vision_width, plan.latents, config.vision_width)
-            for _ in config.strides
-        )
-        self.to_trunk = nn.ModuleList(nn.Linear(config.vision_width, width) for _ in config.strides)
-        self.trunk = _transformer(width, config.layers, config.heads, config.feedforward)
-        self.locate_width = max((len(label.fields) for label in plan.labels), default=0)
-        self.locate_head = nn.Linear(width, self.locate_width * VALUE_WIDTH)
-        self.pose_head = nn.Linear(width, len(plan.spec.action) * VALUE_WIDTH)
+        self.resamplers = nn.ModuleList(self._resampler(plans[0].latents) for _ in config.strides)
+        self.to_trunk = nn.ModuleList(nn.Linear(seen, width) for _ in config.strides)
+        self.trunk = Trunk(width, config.layers, config.heads, config.feedforward, config.trunk)
+        self.ports = nn.ModuleDict({port_name(plan): Port(plan, width) for plan in plans})
         self.bins = nn.Parameter(_fourier(BINS, VALUE_WIDTH))
+        if any(plan.history for plan in plans):
+            self.past_resampler = self._resampler(max(plan.history_latents for plan in plans))
+            self.past_to_trunk = nn.Linear(seen, width)
+        if any(plan.rebuild for plan in plans):
+            self.state_head = nn.Linear(width, VALUE_WIDTH)
+            self.cells_head = nn.Linear(width, COLOURS * VALUE_WIDTH)
         with torch.no_grad():
             self.embedding.weight.mul_(0.02)
             self.embedding.weight[FIRST_VALUE:FIRST_TEXT] += 0.1 * _fourier(BINS, width)
 
-    def forward(self, sequences: Sequences, frames: list[Tensor], *, use_cache: bool = False) -> Answers:
-        """Answer every slot in one pass.
+    def forward(self, batch: Batch, *, use_cache: bool = False) -> list[Answers]:
+        """Answer every slot of every part in one pass.
 
-        frames: one uint8 (B, H, W, 3) tensor a camera, in the spec's order. With use_cache the answers carry the
-        trunk's cache, from which a text action goes on by next_text.
+        With use_cache, for a batch of one part that is not packed, the answers carry the trunk's cache, from which a
+        text action goes on by next_text.
         """
-        plan = self.plan
-        device = self.bins.device
-        tokens = torch.from_numpy(sequences.tokens).to(device)
-        visible = torch.from_numpy(sequences.visible).to(device)
-        x = self.embedding(tokens)
-        words = self.to_text(x[:, plan.text] + self.position[plan.text])
-        text_visible = visible[:, plan.text]
-        everywhere = text_visible[:, None, None, :] | torch.eye(words.shape[1], dtype=torch.bool, device=device)
-        text = self.text_encoder(
-            inputs_embeds=words, attention_mask=_additive(everywhere), use_cache=False
-        ).last_hidden_state
-        places = [self.position, torch.zeros(x.shape[1] - plan.prefix, x.shape[2], device=device)]
-        x = x + torch.cat(places)
-        looked = []
-        for slots, (image, where) in zip(plan.images, self._see(frames, text, text_visible), strict=True):
-            x[:, slots] = x[:, slots] + image.to(x.dtype)
-            looked.append(where)
-        hidden, cache = self._think(x, visible, use_cache)
-        return Answers(
-            locate=self._read(self.locate_head, hidden[:, plan.locate]),
-            pose=self._read(self.pose_head, hidden[:, plan.pose]),
-            text=self._write(hidden[:, plan.prefix :]),
-            visible=visible,
-            looked=looked,
-            cache=cache,
-        )
+        arrangement = arrange([part.sequences for part in batch.parts], batch.packing, self.bins.device)
+        embedded, looked = zip(*[self._embed(part) for part in batch.parts], strict=True)
+        cache = self.trunk.new_cache() if use_cache else None
+        rows = self.trunk(arrangement.gather(embedded), arrangement.mask, arrangement.position, cache)
+        hidden = arrangement.scatter(rows)
+        return [self._answer(*each, cache) for each in zip(batch.parts, hidden, looked, strict=True)]
 
     def next_text(self, tokens: list[int], answers: Answers, length: int) -> Tensor:
-        """Return the logits (B, vocabulary) after one more token of each text action; length counts those before it."""
+        """Return the logits (E, vocabulary) after one more token of each text action; length counts those before it."""
         cache = answers.cache
         assert cache is not None, "the answers were made without a cache"
         x = self.embedding(torch.tensor(tokens, device=self.bins.device)[:, None])
         visible = functional.pad(answers.visible, (0, length + 1 - answers.visible.shape[1]), value=True)
-        mask = _additive(visible[:, None, None, :])
-        hidden = self.trunk(inputs_embeds=x, attention_mask=mask, past_key_values=cache, use_cache=True)
-        return self._write(hidden.last_hidden_state)[:, 0]
+        position = torch.full((len(tokens), 1), length, device=x.device)
+        return self._write(self.trunk(x, visible[:, None, :], position, cache))[:, 0]
 
-    def _see(self, frames: list[Tensor], text: Tensor, visible: Tensor) -> list[tuple[Tensor, Tensor]]:
-        images = []
-        for frame, stem, resampler, project in zip(frames, self.stems, self.resamplers, self.to_trunk, strict=True):
-            pixels = frame.permute(0, 3, 1, 2).to(self.bins.dtype).div(255.0)
-            tokens, looked = resampler(stem(pixels), text, visible)
-            images.append((project(tokens), looked))
-        return images
+    def _embed(self, part: Part) -> tuple[Tensor, list[Tensor]]:
+        """Return a part's tokens (E, T, width), frames seen, and where its cameras' image tokens looked."""
+        device, plan = self.bins.device, part.plan
+        x = self.embedding(torch.from_numpy(part.sequences.tokens).to(device))
+        if plan is None:
+            return x, []
+        port = self._port(plan)
+        visible = torch.from_numpy(part.sequences.visible).to(device)
+        words = self.to_text(x[:, plan.text] + port.position[plan.text])
+        text_visible = visible[:, plan.text].clone()
+        text_visible[:, 0] |= ~text_visible.any(1)  # whoever reads an instruction all of which is hidden reads padding
+        text = self._read_text(words, text_visible)
+        x = x + functional.pad(port.position, (0, 0, 0, x.shape[1] - plan.prefix))
+        looked = []
+        for camera, slots in enumerate(plan.images):
+            there = _whole(visible[:, slots.start])
+            if not len(x[there]):
+                looked.append(x.new_zeros(len(x), plan.latents, 1, 1))
+                continue
+            image, where = self._see(camera, part.frames[camera][there], text[there], text_visible[there])
+            x[there, slots] = x[there, slots] + image.to(x.dtype)
+            looked.append(_spread(where, there, len(x)))
+        for frame, slots in enumerate(plan.past):
+            there = visible[:, slots.start]
+            if part.past is not None and there.any():
+                image = self._remember(part.past[there, frame], text[there], text_visible[there])
+                x[there, slots] = x[there, slots] + image[:, : plan.history_latents].to(x.dtype)
+        return x, looked
 
-    def _think(self, x: Tensor, visible: Tensor, use_cache: bool) -> tuple[Tensor, DynamicCache | None]:
-        length = x.shape[1]
-        index = torch.arange(length, device=x.device)
-        allowed = (index[None, :] < self.plan.prefix) | (index[None, :] <= index[:, None])
-        mask = allowed[None, None] & visible[:, None, None, :]
-        mask = mask | torch.eye(length, dtype=torch.bool, device=x.device)  # padding sees itself, so no row is empty
-        cache = DynamicCache() if use_cache else None
-        out = self.trunk(inputs_embeds=x, attention_mask=_additive(mask), past_key_values=cache, use_cache=use_cache)
-        return out.last_hidden_state, cache
+    def _read_text(self, words: Tensor, visible: Tensor) -> Tensor:
+        itself = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
+        position = torch.arange(words.shape[1], device=words.device).expand(len(words), -1)
+        read: Tensor = self.text_encoder(words, visible[:, None, :] | itself, position)
+        return read
+
+    def _see(self, camera: int, frames: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, looked = self.resamplers[camera](self.stems[camera](self._pixels(frames)), text, visible)
+        return self.to_trunk[camera](tokens), looked
+
+    def _remember(self, frames: Tensor, text: Tensor, visible: Tensor) -> Tensor:
+        tokens, _ = self.past_resampler(self.stems[0](self._pixels(frames)), text, visible)
+        seen: Tensor = self.past_to_trunk(tokens)
+        return seen
+
+    def _answer(self, part: Part, hidden: Tensor, looked: list[Tensor], cache: Cache | None) -> Answers:
+        plan, sequences = part.plan, part.sequences
+        visible = torch.from_numpy(sequences.visible).to(hidden.device)
+        text = self._write(hidden[:, sequences.prefix :])
+        if plan is None:
+            none = text.new_zeros(len(text), 0, 0, BINS)
+            return Answers(none, none, text, None, None, visible, [], cache)
+        port = self._port(plan)
+        told = (sequences.state_targets != UNSUPERVISED).any()
+        rebuilt = (sequences.cell_targets != UNSUPERVISED).any()
+        return Answers(
+            locate=self._read(port.locate_head, hidden[:, plan.locate]),
+            pose=self._read(port.pose_head, hidden[:, plan.pose]),
+            text=text,
+            state=self._read(self.state_head, hidden[:, plan.state])[:, :, 0] if told else None,
+            cells=self._read(self.cells_head, hidden[:, plan.cells]) if rebuilt else None,
+            visible=visible,
+            looked=looked,
+            cache=cache,
+        )
 
     def _read(self, head: nn.Module, hidden: Tensor) -> Tensor:
         vectors = head(hidden)
@@ -139,24 +183,35 @@ class PolicyModel(nn.Module):
     def _write(self, hidden: Tensor) -> Tensor:
         return functional.linear(hidden, self.embedding.weight.to(hidden.dtype)).float()
 
+    def _pixels(self, frames: Tensor) -> Tensor:
+        """Return uint8 (E, H, W, 3) as (E, 3, H, W) in [0, 1]."""
+        return frames.to(self.bins.device).permute(0, 3, 1, 2).to(self.bins.dtype).div(255.0)
 
-def _transformer(width: int, layers: int, heads: int, feedforward: int) -> Qwen3Model:
-    config = Qwen3Config(
-        vocab_size=1,  # sequences are embedded by the caller, frames and all
-        hidden_size=width,
-        intermediate_size=feedforward,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        head_dim=width // heads,
-    )
-    config._attn_implementation = "eager"  # on a CPU the fused kernel's backward pass is slower at these lengths
-    return Qwen3Model(config)
+    def _port(self, plan: Plan) -> Port:
+        port = self.ports[port_name(plan)]
+        assert isinstance(port, Port)
+        return port
+
+    def _resampler(self, latents: int) -> Resampler:
+        seen = self.config.vision_width
+        return Resampler(self.config.grid_channels + 2, seen, latents, seen)
 
 
-def _additive(allowed: Tensor) -> Tensor:
-    """Return the mask as eager attention takes it, which adds what it is given: a bool would only be a nudge of one."""
-    return torch.zeros_like(allowed, dtype=torch.float32).masked_fill(~allowed, torch.finfo(torch.float32).min)
+def port_name(plan: Plan) -> str:
+    """Return the name of an embodiment's own weights: a module's name has no dots."""
+    return re.sub(r"\W", "_", plan.spec.name)
+
+
+def _whole(there: Tensor) -> Tensor | slice:
+    """Return the examples that have a frame, as a slice where all do: nothing is copied then."""
+    return slice(None) if bool(there.all()) else there
+
+
+def _spread(looked: Tensor, there: Tensor | slice, count: int) -> Tensor:
+    """Return where image tokens looked (E, ...), zeros for those examples that have no frame."""
+    if isinstance(there, slice):
+        return looked
+    return looked.new_zeros(count, *looked.shape[1:]).index_put((there,), looked)
 
 
 def _fourier(count: int, width: int) -> Tensor:

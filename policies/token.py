@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError, ProtocolError
 from embodied.loop import check_instruction
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Vector
+from policies.batch import Batch, Part
 from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.grammar import SkillTree, parse, write_pose
 from policies.hold import HoldPolicy
-from policies.layout import lay_out
+from policies.layout import Gaps, lay_out
 from policies.losses import likely_bins, mean_bins
+from policies.memory import Memory
 from policies.model import Answers
 from policies.values import decode_values, ranges
 from policies.vocabulary import EOS, TEXT
@@ -28,38 +30,56 @@ OLD_WEIGHT = 0.5  # of a prediction, for each answer that came after it
 
 
 def make(
-    checkpoint: Path = SHIPPED, *, horizon: int = 3, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
+    checkpoint: Path = SHIPPED,
+    *,
+    horizon: int = 3,
+    mode: Literal["pose", "text"] = "pose",
+    ensemble: bool = True,
+    embodiment: str | None = None,
 ) -> TokenPolicy:
-    """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again."""
-    return TokenPolicy(load_checkpoint(Path(checkpoint)), horizon=horizon, mode=mode, ensemble=ensemble)
+    """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again.
+
+    embodiment is the name of the robot it is to drive, where it was trained for several.
+    """
+    return TokenPolicy(
+        load_checkpoint(Path(checkpoint)), horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment
+    )
 
 
 class TokenPolicy:
     """A trained model as a Policy: poses a chunk at a time, ensembled over time, or one text action."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, horizon: int = 3, mode: Literal["pose", "text"] = "pose", ensemble: bool = True
+        self,
+        checkpoint: Checkpoint,
+        *,
+        horizon: int = 3,
+        mode: Literal["pose", "text"] = "pose",
+        ensemble: bool = True,
+        embodiment: str | None = None,
     ) -> None:
-        plan = checkpoint.plan
+        plan = checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment)
         if not isinstance(horizon, int) or not 1 <= horizon <= plan.chunk:
             raise EmbodiedError(f"horizon {horizon} is not within the chunk of 1 to {plan.chunk} steps")
         if not isinstance(ensemble, bool):  # the command line hands over text where it reads no JSON
             raise EmbodiedError(f"ensemble is {ensemble!r}; it takes true or false")
         if mode not in ("pose", "text"):
             raise EmbodiedError(f"no output mode {mode!r}; a token policy has ['pose', 'text']")
-        self.checkpoint, self.horizon, self.mode, self.ensemble = checkpoint, horizon, mode, ensemble
+        self.checkpoint, self.plan = checkpoint, plan
+        self.horizon, self.mode, self.ensemble = horizon, mode, ensemble
         self.labels: dict[str, Vector] = {}  # where the policy believes the named things are
         self.outside = 0  # state numbers so far that lay out of their field's range
         self._instruction: list[int] | None = None
         self._spec = plan.spec
         self._hold = HoldPolicy()
         self._chunks: list[tuple[int, NDArray[np.float32]]] = []  # (step it began at, (chunk, n)), oldest first
+        self._memory = Memory(plan)
         self._looked: tuple[int, int] | None = None  # when (ns) and at which step of its own plan it last did
 
     @property
     def spec(self) -> RobotSpec:
         """Return the robot it was trained for."""
-        return self.checkpoint.plan.spec
+        return self.plan.spec
 
     @property
     def chunk(self) -> int:
@@ -77,7 +97,7 @@ class TokenPolicy:
 
     def whole(self) -> TokenPolicy:
         """Return the same policy handing out each chunk whole and not ensembled, for one who blends them himself."""
-        return TokenPolicy(self.checkpoint, horizon=self.checkpoint.plan.chunk, mode=self.mode, ensemble=False)
+        return self._like(horizon=self.plan.chunk, ensemble=False)
 
     def reset(self, instruction: str, spec: RobotSpec) -> None:
         """Begin an episode.
@@ -85,7 +105,7 @@ class TokenPolicy:
         Raise SpecMismatchError listing every difference to the robot it was trained for, and
         InvalidInstructionError for a sentence that is empty, too long, or mostly of words it never saw.
         """
-        plan = self.checkpoint.plan
+        plan = self.plan
         self._instruction = None  # a refused reset leaves nothing to act on
         plan.spec.require_same(spec, expected="the checkpoint")
         if self.mode == "text" and not spec.skills:
@@ -94,6 +114,7 @@ class TokenPolicy:
         self._hold.reset(instruction, spec)
         self._instruction, self._spec, self._chunks, self.outside, self.labels = ids, spec, [], 0, {}
         self._looked = None
+        self._memory.forget()
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next horizon actions, or one text action."""
@@ -104,7 +125,7 @@ class TokenPolicy:
 
     def fork(self) -> TokenPolicy:
         """Return a policy for another episode at the same time, not yet reset, of the same model."""
-        return TokenPolicy(self.checkpoint, horizon=self.horizon, mode=self.mode, ensemble=self.ensemble)
+        return self._like(horizon=self.horizon, ensemble=self.ensemble)
 
     @classmethod
     @torch.inference_mode()
@@ -121,6 +142,11 @@ class TokenPolicy:
         answers = iter(_answer([policies[row] for row in asked], [observations[row] for row in asked]) if asked else [])
         return [next(answers) if refusal is None else refusal for refusal in refusals]
 
+    def _like(self, *, horizon: int, ensemble: bool) -> TokenPolicy:
+        return TokenPolicy(
+            self.checkpoint, horizon=horizon, mode=self.mode, ensemble=ensemble, embodiment=self.plan.spec.name
+        )
+
     def _refusal(self, observation: Observation) -> EmbodiedError | None:
         if self._instruction is None:
             return ProtocolError("act before reset: begin an episode first")
@@ -128,14 +154,14 @@ class TokenPolicy:
             self._spec.check_observation(observation)
         except EmbodiedError as error:
             return error
-        cameras = self.checkpoint.plan.spec.cameras
+        cameras = self.plan.spec.cameras
         if missing := [c.name for c in cameras if c.name not in observation.frames]:
             return InvalidObservationError(f"no frame of {missing} in the observation; it has {[*observation.frames]}")
         return None
 
     def _decide(self, tokens: list[int], observation: Observation) -> Sequence[Action]:
         """Read an answer."""
-        actions = parse(tokens, self._spec, self.checkpoint.vocabulary, chunk=self.checkpoint.plan.chunk)
+        actions = parse(tokens, self._spec, self.checkpoint.vocabulary, chunk=self.plan.chunk)
         if actions is None:
             return self._hold.act(observation)
         if self.mode == "text":
@@ -153,14 +179,14 @@ class TokenPolicy:
                 f"the policy was trained on {len(self.checkpoint.words)} English words and does not know {unknown[:8]}"
             )
         ids = self.checkpoint.vocabulary.encode_text(instruction)
-        if len(ids) > self.checkpoint.plan.text_length:
+        if len(ids) > self.plan.text_length:
             raise InvalidInstructionError(
-                f"the instruction has {len(ids)} tokens; the policy reads at most {self.checkpoint.plan.text_length}"
+                f"the instruction has {len(ids)} tokens; the policy reads at most {self.plan.text_length}"
             )
         return ids
 
     def _locate(self, bins: NDArray[np.float32]) -> None:
-        for label, row in zip(self.checkpoint.plan.labels, bins, strict=True):
+        for label, row in zip(self.plan.labels, bins, strict=True):
             low, high = ranges(label.fields)
             self.labels[label.name] = decode_values(row[: len(label.fields)], low, high).astype(np.float32)
 
@@ -187,11 +213,14 @@ class TokenPolicy:
 def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]) -> list[Sequence[Action]]:
     """Answer observations that can be read, of forks of one policy, in one forward pass."""
     first = policies[0]
-    plan, model = first.checkpoint.plan, first.checkpoint.model
+    plan, model = first.plan, first.checkpoint.model
     instructions = [policy._instruction or [] for policy in policies]
-    sequences = lay_out(plan, instruction=instructions, state=np.stack([o.state for o in observations]))
+    past = [policy._memory.recall(o) for policy, o in zip(policies, observations, strict=True)]
+    gaps = Gaps(past=np.array([there for _, there in past]).reshape(len(past), plan.history))
+    sequences = lay_out(plan, instruction=instructions, state=np.stack([o.state for o in observations]), gaps=gaps)
     frames = [torch.from_numpy(np.stack([o.frames[c.name] for o in observations])) for c in plan.spec.cameras]
-    answers = model(sequences, frames, use_cache=first.mode == "text")
+    remembered = torch.from_numpy(np.stack([frames for frames, _ in past])) if plan.history else None
+    (answers,) = model(Batch((Part(plan, sequences, frames, remembered),)), use_cache=first.mode == "text")
     located, outside = mean_bins(answers.locate).numpy(), sequences.outside.sum(1)
     written = _spell(policies, answers) if first.mode == "text" else _point(answers)
     actions = []
@@ -212,7 +241,7 @@ def _spell(policies: Sequence[TokenPolicy], answers: Answers) -> list[list[int]]
     trees = [SkillTree(policy._spec.skills, checkpoint.vocabulary) for policy in policies]
     written = [[TEXT] for _ in policies]
     writing = {row: allowed for row, tree in enumerate(trees) if (allowed := tree.allowed([]))}
-    length = checkpoint.plan.prefix
+    length = policies[0].plan.prefix
     while writing:
         logits = checkpoint.model.next_text([answer[-1] for answer in written], answers, length)
         length += 1

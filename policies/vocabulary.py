@@ -21,8 +21,14 @@ SPECIALS = (
     "<pose>",  # output mode: a chunk of poses as value tokens; begins its slots
     "<text>",  # output mode: a text action, token by token
     "<query>",  # a slot whose answer is read as value tokens
+    "<mask>",  # hides a token that is to be told from the others
+    "<denoise-r>",  # [R]: some of a modality is hidden, at random
+    "<denoise-s>",  # [S]: what comes after is hidden
+    "<denoise-x>",  # [X]: most of a modality is hidden, in one piece
+    "<rebuild>",  # output mode: colours of a frame's cells, as value tokens; begins its slots
 )
-PAD, BOS, EOS, IMAGE, FRAME, STATE, HISTORY, LOCATE, POSE, TEXT, QUERY = range(len(SPECIALS))
+PAD, BOS, EOS, IMAGE, FRAME, STATE, HISTORY, LOCATE, POSE, TEXT, QUERY, MASK = range(12)
+DENOISE_R, DENOISE_S, DENOISE_X, REBUILD = range(12, len(SPECIALS))
 FIRST_VALUE = len(SPECIALS)
 FIRST_TEXT = FIRST_VALUE + BINS
 

@@ -60,7 +60,7 @@ def test_the_text_answer_comes_after_the_prefix_each_token_asking_for_the_next()
     said, silent = sequences.tokens[:, PLAN.prefix :].tolist()
     assert said == [TEXT, *TOLD[0], EOS]
     assert sequences.text_targets[0].tolist() == [*TOLD[0], EOS, UNSUPERVISED]
-    assert silent == [TEXT, EOS, PAD, PAD]
+    assert silent == [PAD] * 4
     assert sequences.text_targets[1].tolist() == [UNSUPERVISED] * 4
 
 

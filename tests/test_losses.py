@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from embodied.types import Camera
+from policies.batch import Batch, Part
 from policies.layout import UNSUPERVISED, Plan, Sequences, lay_out
 from policies.losses import Losses, compute_losses, likely_bins, mean_bins
 from policies.model import Answers
@@ -42,6 +43,8 @@ def answer(sequences: Sequences, *, cell: int | None = None, cells: int = CELLS,
         locate=torch.randn(1, 2, 4, 1000, generator=generator).requires_grad_(),
         pose=torch.randn(1, PLAN.chunk, 3, 1000, generator=generator).requires_grad_(),
         text=torch.randn(1, sequences.text_targets.shape[1], SIZE, generator=generator).requires_grad_(),
+        state=None,
+        cells=None,
         visible=torch.from_numpy(sequences.visible),
         looked=[looked.requires_grad_()],
         cache=None,
@@ -55,13 +58,13 @@ def point(targets: np.ndarray, off: int = 0) -> Tensor:
 
 
 def losses(sequences: Sequences, answers: Answers, plan: Plan = PLAN) -> Losses:
-    return compute_losses(plan, answers, sequences)
+    return compute_losses(Batch((Part(plan, sequences, []),)), [answers])
 
 
 def test_the_nearer_the_pose_the_lower_its_loss() -> None:
     sequences = supervise()
     found = [
-        float(losses(sequences, replace(answer(sequences), pose=point(sequences.pose_targets, off))).pose)
+        float(losses(sequences, replace(answer(sequences), pose=point(sequences.pose_targets, off))).terms["pose"])
         for off in (0, 2, 20, 200)
     ]
     assert found == sorted(set(found))
@@ -80,13 +83,13 @@ def test_unsupervised_slots_have_no_gradient(name: str) -> None:
 def test_an_example_of_one_known_step_weighs_as_much_as_one_of_a_whole_chunk() -> None:
     one, whole = supervise(steps=1), supervise(steps=PLAN.chunk)
     targets = np.concatenate([one.pose_targets, whole.pose_targets])
-    twice = {name: np.concatenate([getattr(one, name)] * 2) for name in vars(one)}
+    twice = {name: np.concatenate([getattr(one, name)] * 2) for name in vars(one) if name != "prefix"}
     both = replace(one, **{**twice, "pose_targets": targets})
     answers = answer(one)
-    alone = [float(losses(sequences, answers).pose.detach()) for sequences in (one, whole)]
+    alone = [float(losses(sequences, answers).terms["pose"].detach()) for sequences in (one, whole)]
     doubled = {name: torch.cat([getattr(answers, name)] * 2) for name in ("locate", "pose", "text", "visible")}
     together = losses(both, replace(answers, **doubled, looked=[torch.cat([answers.looked[0]] * 2)]))
-    assert float(together.pose.detach()) == pytest.approx(sum(alone) / 2, rel=1e-5)
+    assert float(together.terms["pose"].detach()) == pytest.approx(sum(alone) / 2, rel=1e-5)
 
 
 def test_likely_bins_choose_one_of_two_answers_where_their_mean_is_neither() -> None:
@@ -109,7 +112,7 @@ def test_a_batch_without_text_or_boxes_has_a_finite_loss_and_gradient() -> None:
     answers = answer(sequences)
     found = losses(sequences, answers)
     torch.autograd.backward(found.total)
-    assert found.text.item() == 0.0 and found.look.item() == 0.0 and torch.isfinite(found.total)
+    assert found.terms["text"].item() == 0.0 and found.terms["look"].item() == 0.0 and torch.isfinite(found.total)
     for tensor in (answers.text, answers.pose, answers.locate, answers.looked[0]):
         assert tensor.grad is None or torch.isfinite(tensor.grad).all()
     assert answers.text.grad is None or (answers.text.grad == 0).all()
@@ -117,7 +120,7 @@ def test_a_batch_without_text_or_boxes_has_a_finite_loss_and_gradient() -> None:
 
 def test_the_look_loss_falls_as_attention_moves_into_the_box() -> None:
     sequences = supervise()
-    outside, spread, inside = (float(losses(sequences, answer(sequences, cell=c)).look) for c in (63, None, 0))
+    outside, spread, inside = (float(losses(sequences, answer(sequences, cell=c)).terms["look"]) for c in (63, None, 0))
     assert inside == pytest.approx(0.0, abs=1e-5)
     assert spread == pytest.approx(np.log(4), abs=1e-3)
     assert outside > 10
@@ -126,7 +129,7 @@ def test_the_look_loss_falls_as_attention_moves_into_the_box() -> None:
 def test_only_the_labels_called_a_box_say_where_to_look() -> None:
     sequences = supervise()
     answers = answer(sequences)
-    torch.autograd.backward(losses(sequences, answers).look)
+    torch.autograd.backward(losses(sequences, answers).terms["look"])
     assert answers.looked[0].grad is not None
     assert (answers.looked[0].grad[0].abs().sum((1, 2)) > 0).tolist() == [True, False, False]
 
@@ -140,14 +143,14 @@ def test_a_camera_that_is_not_square_is_looked_at_by_its_own_rows_and_columns(
     sequences = supervise(plan)
     last_of_first_row, first_of_last_row = columns - 1, (rows - 1) * columns
     for cell, seen in ((0, True), (1, True), (last_of_first_row, False), (first_of_last_row, False)):
-        look = float(losses(sequences, answer(sequences, cell=cell, cells=rows * columns), plan).look)
+        look = float(losses(sequences, answer(sequences, cell=cell, cells=rows * columns), plan).terms["look"])
         assert (look < 0.01) == seen
 
 
 def test_the_total_weighs_the_auxiliaries_less_than_the_pose() -> None:
     sequences = supervise()
     found = losses(sequences, answer(sequences))
-    expected = found.pose + 0.5 * found.locate + 0.1 * found.text + 0.2 * found.look
+    expected = found.terms["pose"] + 0.5 * found.terms["locate"] + 0.1 * found.terms["text"] + 0.2 * found.terms["look"]
     torch.testing.assert_close(found.total, expected)
 
 

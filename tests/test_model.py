@@ -8,6 +8,7 @@ import torch
 
 from embodied.safety import SafeRobot
 from envs import so101
+from policies.batch import Batch, Part
 from policies.layout import Label, Plan, Sequences, lay_out
 from policies.model import Answers, ModelConfig, PolicyModel
 from policies.vocabulary import EOS, FIRST_TEXT, PAD, TEXT
@@ -34,7 +35,9 @@ def sequences(say: list[list[int]] = SAY, text: list[list[int]] | None = None) -
 def ask(
     model: PolicyModel, given: Sequences, frames: list[torch.Tensor] = FRAMES, *, use_cache: bool = False
 ) -> Answers:
-    return model(given, [f[: len(given.tokens)] for f in frames], use_cache=use_cache)
+    frames = [f[: len(given.tokens)] for f in frames]
+    (answers,) = model(Batch((Part(model.plans[0], given, frames),)), use_cache=use_cache)
+    return answers
 
 
 def same(one: torch.Tensor, other: torch.Tensor, tolerance: float = CLOSE) -> bool:
@@ -118,7 +121,7 @@ def test_the_default_model_for_the_so101_has_at_most_ten_million_parameters() ->
     labels = tuple(Label(name, LABELS[0].fields[: len(value)]) for name, value in labels_of_a_reset(robot).items())
     plan = Plan(robot.spec, labels, chunk=12, text_length=24, latents=6)
     robot.close()
-    model = PolicyModel(plan, ModelConfig(), FIRST_TEXT + 768)
+    model = PolicyModel([plan], ModelConfig(), FIRST_TEXT + 768)
     assert len(labels) == 4 and sum(p.numel() for p in model.parameters()) <= 10_000_000
 
 

@@ -43,9 +43,10 @@ def tiny_checkpoint(plan: Plan = PLAN, seed: int = 0) -> Checkpoint:
     """Make a model with random weights, its answers spread over their ranges."""
     vocabulary = tiny_vocabulary()
     torch.manual_seed(seed)
-    model = PolicyModel(plan, replace(CONFIG, strides=CONFIG.strides[: len(plan.spec.cameras)]), vocabulary.size)
+    model = PolicyModel([plan], replace(CONFIG, strides=CONFIG.strides[: len(plan.spec.cameras)]), vocabulary.size)
     with torch.no_grad():
-        model.pose_head.weight.mul_(20.0)
+        for port in model.ports.values():
+            port.pose_head.weight.mul_(20.0)
     words = frozenset(" ".join(CORPUS).split())
     return Checkpoint(model.eval(), vocabulary, words, {"steps": 0})
 

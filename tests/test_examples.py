@@ -12,8 +12,11 @@ import pytest
 
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
-from policies.data import VALIDATION_EVERY, Batch, Examples, labels_of
+from policies.batch import Batch, Part
+from policies.embodiments import labels_of
+from policies.examples import VALIDATION_EVERY, Examples
 from policies.layout import UNSUPERVISED, Plan
+from policies.mixture import Draw, Mixture, Source
 from policies.values import encode_values, ranges
 from policies.vocabulary import FIRST_VALUE
 from tests.tiny_policy import TOY_PLAN, record_toy, tiny_vocabulary
@@ -29,20 +32,27 @@ def examples(reader: DatasetReader) -> Examples:
     return Examples(reader, TOY_PLAN, tiny_vocabulary())
 
 
+def rows_of(examples: Examples, *rows: int) -> Part:
+    """Return these rows of the dataset as a batch has them."""
+    drawn = Draw(np.zeros(len(rows), np.int64), np.array(rows))
+    return Mixture([Source(examples)]).make(drawn, np.random.default_rng(0)).parts[0]
+
+
 def drawn(examples: Examples, first: int, last: int, seed: int = 0) -> list[Batch]:
-    return list(examples.training(first, last, size=3, seed=seed))
+    return list(Mixture([Source(examples)]).training(first, last, size=3, seed=seed))
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    arrays = zip(vars(one.sequences).values(), vars(other.sequences).values(), strict=True)
-    frames = zip(one.frames, other.frames, strict=True)
+    (mine,), (theirs,) = one.parts, other.parts
+    arrays = zip(vars(mine.sequences).values(), vars(theirs.sequences).values(), strict=True)
+    frames = zip(mine.frames, theirs.frames, strict=True)
     return all(np.array_equal(a, b) for a, b in arrays) and all(a.equal(b) for a, b in frames)
 
 
 def leave_after_one(examples: Examples, batches: int) -> None:
     """Take the first of some batches and go; fail if the thread that makes them stays."""
     before = set(threading.enumerate())
-    training = examples.training(0, batches, size=2, seed=0)
+    training = Mixture([Source(examples)]).training(0, batches, size=2, seed=0)
     next(training)
     started = set(threading.enumerate()) - before
     training.close()  # type: ignore[attr-defined]
@@ -60,7 +70,7 @@ def test_a_failure_is_no_example_but_for_what_an_operator_did_in_it(tmp_path: Pa
     read.intervention[[2, 3]] = True  # in the first, which failed all the same
     examples = Examples(read, TOY_PLAN, tiny_vocabulary())
     assert examples.training_rows.tolist() == [2, 3, *rows]
-    learnt = (examples.batch(np.array([2])).sequences.pose_targets[0] != UNSUPERVISED).all(-1)
+    learnt = (rows_of(examples, 2).sequences.pose_targets[0] != UNSUPERVISED).all(-1)
     assert learnt.tolist() == [True, True, False, False]  # the policy went on from there, and failed
     read.intervention[:] = False
     read.episodes = tuple(replace(e, success=False) for e in read.episodes)
@@ -77,7 +87,7 @@ def test_a_batch_is_made_from_its_number_alone(examples: Examples) -> None:
 
 
 def test_a_row_is_its_observation_its_next_actions_and_its_labels(reader: DatasetReader, examples: Examples) -> None:
-    batch = examples.batch(np.array([0, 3]))
+    batch = rows_of(examples, 0, 3)
     spec = reader.spec
     bins, _ = encode_values(reader.state[[0, 3]], *ranges(spec.state))
     np.testing.assert_array_equal(batch.sequences.tokens[:, TOY_PLAN.state], FIRST_VALUE + bins)
@@ -94,7 +104,7 @@ def test_a_chunk_stays_within_its_episode_and_nothing_is_learnt_beyond_the_end(
 ) -> None:
     last = reader.episodes[0].stop - 1
     bins, _ = encode_values(reader.action[last], *ranges(reader.spec.action))
-    targets = examples.batch(np.array([last])).sequences.pose_targets[0]
+    targets = rows_of(examples, last).sequences.pose_targets[0]
     np.testing.assert_array_equal(targets[0], bins)
     assert (targets[1:] == UNSUPERVISED).all()
 
@@ -103,7 +113,7 @@ def test_steps_after_a_disturbance_are_not_learnt_and_the_first_always_is(
     reader: DatasetReader, examples: Examples
 ) -> None:
     rows = np.arange(reader.episodes[1].start, reader.episodes[1].stop)  # the disturbed one
-    asked = (examples.batch(rows).sequences.pose_targets != UNSUPERVISED).all(-1)
+    asked = (rows_of(examples, *rows).sequences.pose_targets != UNSUPERVISED).all(-1)
     for row, learnt in zip(rows, asked, strict=True):
         steps = row + np.arange(TOY_PLAN.chunk)
         expected = [step <= rows[-1] and not reader.perturbed[row:step].any() for step in steps]
@@ -112,8 +122,7 @@ def test_steps_after_a_disturbance_are_not_learnt_and_the_first_always_is(
 
 
 def test_the_text_action_is_learnt_where_there_is_one(reader: DatasetReader, examples: Examples) -> None:
-    rows = np.arange(len(reader))
-    targets = examples.batch(rows).sequences.text_targets
+    targets = rows_of(examples, *range(len(reader))).sequences.text_targets
     told = (targets != UNSUPERVISED).any(1)
     assert told.tolist() == [bool(text) for text in reader.text]
     assert told.any() and not told.all()
@@ -126,12 +135,12 @@ def test_whole_episodes_are_held_out_and_never_trained_on(tmp_path: Path) -> Non
     held_out = reader.episodes[VALIDATION_EVERY - 1]
     assert examples.validation_rows.tolist() == list(range(held_out.start, held_out.stop))
     assert examples.training_rows.tolist() == list(range(held_out.start))
-    first, second = (list(examples.validation(size=2, batches=2)) for _ in range(2))
+    first, second = (list(Mixture([Source(examples)]).validation(size=2, batches=2)) for _ in range(2))
     assert len(first) == 2 and all(equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_a_small_dataset_holds_nothing_out(examples: Examples) -> None:
-    assert list(examples.validation(size=2, batches=2)) == []
+    assert list(Mixture([Source(examples)]).validation(size=2, batches=2)) == []
 
 
 def test_a_consumer_that_leaves_lets_the_thread_go(examples: Examples) -> None:
@@ -153,7 +162,7 @@ def test_an_instruction_longer_than_the_plan_takes_is_refused(reader: DatasetRea
 
 
 def test_labels_take_their_ranges_from_the_data(reader: DatasetReader) -> None:
-    (label,) = labels_of(reader)
+    (label,) = labels_of([reader])
     values = reader.labels["target_position"]
     low, high = ranges(label.fields)
     assert label.name == "target_position"
@@ -166,4 +175,4 @@ def test_a_label_that_was_never_known_is_none_and_goes_without_a_warning(tmp_pat
     reader.labels["goal_position"] = np.full((len(reader), 3), np.nan, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [label.name for label in labels_of(reader)] == ["target_position"]
+        assert [label.name for label in labels_of([reader])] == ["target_position"]

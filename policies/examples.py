@@ -1,0 +1,127 @@
+"""The rows of one dataset as examples: which teach, which are held out, and what each of them says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.errors import EmbodiedError
+from embodied.recording.reader import DatasetReader
+from embodied.types import Field
+from policies.layout import Flags, Ids, Plan
+from policies.samples import Array, Frames, Samples
+from policies.vocabulary import Vocabulary
+
+VALIDATION_EVERY = 50  # one episode in so many is held out
+
+
+class Examples:
+    """A dataset in the order of a plan's cameras and fields, which may be more than the dataset has.
+
+    Learnt from are the episodes that succeeded, and of the others what an operator did in the policy's place.
+    """
+
+    def __init__(self, reader: DatasetReader, plan: Plan, vocabulary: Vocabulary) -> None:
+        """Raise EmbodiedError for an instruction that is too long for the plan, and where there is nothing to learn."""
+        self.reader, self.plan = reader, plan
+        self._cameras = {camera.name for camera in reader.spec.cameras}
+        self._instructions = [vocabulary.encode_text(text) for text in reader.instructions]
+        texts = {text: vocabulary.encode_text(text) for text in set(reader.text) if text}
+        self._texts = [texts.get(text, []) for text in reader.text]
+        longest = max(map(len, self._instructions))
+        if longest > plan.text_length:
+            raise EmbodiedError(
+                f"{reader.path}: an instruction has {longest} tokens; the plan takes {plan.text_length}"
+            )
+        self._state_columns = _columns(plan.spec.state, reader.spec.state)
+        self._action_columns = _columns(plan.spec.action, reader.spec.action)
+        self._start, self._stop = np.empty(len(reader), np.int64), np.empty(len(reader), np.int64)
+        held_out, taught = np.zeros(len(reader), bool), np.zeros(len(reader), bool)
+        for episode in reader.episodes:
+            rows = slice(episode.start, episode.stop)
+            self._start[rows], self._stop[rows] = episode.start, episode.stop
+            held_out[rows] = episode.index % VALIDATION_EVERY == VALIDATION_EVERY - 1
+            taught[rows] = episode.success
+        taught |= reader.intervention  # an operator's corrections are right answers, however the episode ended
+        if not taught.any():
+            raise EmbodiedError(f"{reader.path}: every episode is marked as a failure; there is nothing to learn from")
+        self._untaught = np.cumsum(~taught)
+        self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
+        # Executed noise makes later expert actions answers to something the policy has not seen.
+        self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
+        self._require_finite()
+
+    def __len__(self) -> int:
+        return len(self.training_rows)
+
+    def samples(self, rows: Ids, *, later: bool = False) -> Samples:
+        """Return these rows; with later also what the first camera sees a chunk later."""
+        reader, plan = self.reader, self.plan
+        ahead = rows[:, None] + np.arange(plan.chunk)
+        steps = np.minimum(ahead, self._stop[rows, None] - 1)
+        # Past the end nothing is known: taught to stay there, a policy stops just short of the goal.
+        asked = ahead == steps
+        asked &= self._noise[steps] == self._noise[rows, None]
+        asked &= self._untaught[steps] == self._untaught[rows, None]
+        state, known = _take(reader.state[rows], self._state_columns)
+        chunk, given = _take(reader.action[steps], self._action_columns)
+        there = np.array([camera.name in self._cameras for camera in plan.spec.cameras], bool)
+        past, remembered = self._past(rows)
+        return Samples(
+            instruction=[self._instructions[reader.task_index[row]] for row in rows],
+            state=state,
+            known=known,
+            cameras=np.broadcast_to(there, (len(rows), len(there))),
+            frames=[self._frames(index, rows) for index in range(len(there))],
+            past=past,
+            remembered=remembered,
+            later=self._frames(0, steps[:, -1]) if later and len(there) else np.zeros((len(rows), 0, 0, 3), np.uint8),
+            labels={name: values[rows] for name, values in reader.labels.items()},
+            chunk=chunk,
+            supervised=asked[..., None] & given,
+            text=[self._texts[row] for row in rows],
+        )
+
+    def _frames(self, camera: int, rows: NDArray[np.int64]) -> Frames:
+        its = self.plan.spec.cameras[camera]
+        if its.name not in self._cameras:
+            return np.zeros((len(rows), its.height, its.width, 3), np.uint8)
+        return np.stack([self.reader.frame(its.name, int(row)) for row in rows])
+
+    def _past(self, rows: Ids) -> tuple[Frames, Flags]:
+        plan = self.plan
+        back = rows[:, None] - plan.history_stride * (1 + np.arange(plan.history))
+        remembered = back >= self._start[rows, None]
+        if not plan.history:
+            return np.zeros((len(rows), 0, 0, 0, 3), np.uint8), remembered
+        its = plan.spec.cameras[0]
+        past = np.zeros((len(rows), plan.history, its.height, its.width, 3), np.uint8)
+        if its.name in self._cameras:
+            past[remembered] = self._frames(0, back[remembered]) if remembered.any() else 0
+        return past, remembered & (its.name in self._cameras)
+
+    def _require_finite(self) -> None:
+        for name, values in (("state", self.reader.state), ("action", self.reader.action)):
+            broken = np.argwhere(~np.isfinite(values))
+            if len(broken):
+                row, field = broken[0].tolist()
+                fields = self.reader.spec.state if name == "state" else self.reader.spec.action
+                episode = next(e.index for e in self.reader.episodes if e.start <= row < e.stop)
+                raise EmbodiedError(
+                    f"{self.reader.path}: the {name} {fields[field].name!r} is {values[row, field]} in row {row} "
+                    f"(episode {episode}); embodied data check lists all such rows"
+                )
+
+
+def _columns(wanted: Sequence[Field], there: Sequence[Field]) -> NDArray[np.int64]:
+    """Return where each wanted field is among those that are there, -1 where it is not."""
+    places = {field.name: index for index, field in enumerate(there)}
+    return np.array([places.get(field.name, -1) for field in wanted], np.int64)
+
+
+def _take(values: Array, columns: NDArray[np.int64]) -> tuple[Array, Flags]:
+    """Return values (..., k) in the order of columns, 0 for those not there, and which are."""
+    there = np.broadcast_to(columns >= 0, (*values.shape[:-1], len(columns)))
+    return np.where(there, values[..., columns], np.float32(0)), there

@@ -1,0 +1,156 @@
+"""Several datasets in one run: what each batch is drawn from. Any batch is made from its number alone."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import from_numpy
+
+from embodied.errors import EmbodiedError
+from policies.batch import Batch, Part, pack
+from policies.denoising import Denoising
+from policies.examples import Examples
+from policies.layout import Ids, Plan, lay_out
+from policies.samples import Samples, join
+from policies.texts import Texts
+
+AHEAD = 4  # batches made before they are asked for
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is drawn from, and how often."""
+
+    data: Examples | Texts
+    weight: float = 1.0  # beside the square root of its size
+    share: float | None = None  # of every batch, whatever its size: old data is replayed so
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a batch is to consist of: for each example its source and its row there."""
+
+    source: Ids
+    row: Ids
+
+
+class Mixture:
+    """Sources and how they are mixed; width is that of packed rows in tokens, 0 where examples are padded instead."""
+
+    def __init__(self, sources: Sequence[Source], *, width: int = 0, denoising: Denoising | None = None) -> None:
+        """Raise EmbodiedError where shares leave nothing for the rest, or there is no demonstration."""
+        self.sources, self.width, self.denoising = tuple(sources), width, denoising or Denoising()
+        self.plans: tuple[Plan, ...] = tuple(
+            {s.data.plan.spec.name: s.data.plan for s in sources if isinstance(s.data, Examples)}.values()
+        )
+        if not self.plans:
+            raise EmbodiedError("there is no demonstration to learn from")
+        self.shares = shares(self.sources)
+
+    def draw(self, number: int, *, size: int, seed: int) -> Draw:
+        """Return what batch number consists of."""
+        rng = np.random.default_rng([seed, number])
+        source = rng.choice(len(self.sources), size, p=self.shares)
+        lengths = np.array([len(s.data.training_rows) for s in self.sources])
+        return Draw(source, (rng.random(size) * lengths[source]).astype(np.int64))
+
+    def batch(self, number: int, *, size: int, seed: int, rank: int = 0, world: int = 1) -> Batch:
+        """Make the batch of that number; of world processes, rank makes its own part of it, every world-th example."""
+        drawn = self.draw(number, size=size, seed=seed)
+        mine = Draw(drawn.source[rank::world], drawn.row[rank::world])
+        rows = [self.sources[s].data.training_rows[r] for s, r in zip(mine.source, mine.row, strict=True)]
+        return self.make(replace(mine, row=np.array(rows)), np.random.default_rng([seed, number, rank]))
+
+    def make(self, drawn: Draw, rng: np.random.Generator) -> Batch:
+        """Make the batch of drawn examples; the row of each is one of its dataset."""
+        samples: dict[str, list[Samples]] = {}
+        parts: list[Part] = []
+        for index, source in enumerate(self.sources):
+            rows = drawn.row[drawn.source == index]
+            if not len(rows):
+                continue
+            if isinstance(source.data, Texts):
+                parts.append(Part(None, source.data.sequences(rows, rng), []))
+            else:
+                taken = source.data.samples(rows, later=self.denoising.share > 0)
+                samples.setdefault(source.data.plan.spec.name, []).append(taken)
+        robots = [self._part(plan, join(found), rng) for plan in self.plans if (found := samples.get(plan.spec.name))]
+        return pack([*robots, *parts], self.width)
+
+    def training(
+        self, first: int, last: int, *, size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Yield the training batches numbered first to last, made ahead on a thread of their own."""
+        ahead: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
+        stop = threading.Event()
+
+        def offer(item: Batch | BaseException | None) -> None:
+            while not stop.is_set():  # a consumer that left takes nothing more
+                with contextlib.suppress(queue.Full):
+                    return ahead.put(item, timeout=0.2)
+
+        def make() -> None:
+            try:
+                for number in range(first, last):
+                    if stop.is_set():
+                        return
+                    offer(self.batch(number, size=size, seed=seed, rank=rank, world=world))
+                offer(None)
+            except BaseException as error:  # handed to the consumer, which raises it
+                offer(error)
+
+        threading.Thread(target=make, name="batches", daemon=True).start()
+        try:
+            while (got := ahead.get()) is not None:
+                if isinstance(got, BaseException):
+                    raise got
+                yield got
+        finally:
+            stop.set()
+
+    def validation(self, *, size: int, batches: int) -> Iterator[Batch]:
+        """Yield the same held-out batches each time, nothing hidden; none where no dataset holds out an episode."""
+        calm = Mixture(self.sources, width=self.width)
+        held_out = [(i, s.data) for i, s in enumerate(self.sources) if isinstance(s.data, Examples)]
+        source = np.concatenate([np.full(len(data.validation_rows), i) for i, data in held_out])
+        row = np.concatenate([data.validation_rows for _, data in held_out])
+        for number in range(batches if len(row) else 0):
+            rng = np.random.default_rng([0, number])
+            chosen = rng.choice(len(row), size)
+            yield calm.make(Draw(source[chosen], row[chosen]), rng)
+
+    def _part(self, plan: Plan, samples: Samples, rng: np.random.Generator) -> Part:
+        samples, corruption = self.denoising.corrupt(plan, samples, rng)
+        sequences = lay_out(
+            plan,
+            instruction=samples.instruction,
+            state=samples.state,
+            labels=samples.labels,
+            chunk=samples.chunk,
+            supervised=samples.supervised,
+            text=samples.text,
+            gaps=samples.gaps,
+            corruption=corruption,
+        )
+        return Part(plan, sequences, [from_numpy(frames) for frames in samples.frames], from_numpy(samples.past))
+
+
+def shares(sources: Sequence[Source]) -> NDArray[np.float64]:
+    """Return how often each source is drawn from: those with a share so often, the rest by weight times √size.
+
+    Raise EmbodiedError for shares that leave nothing to the rest, or sum to another thing than 1 where there is none.
+    """
+    given = np.array([s.share or 0.0 for s in sources])
+    rest = np.array([s.weight * len(s.data.training_rows) ** 0.5 if s.share is None else 0.0 for s in sources])
+    if (given < 0).any() or (rest < 0).any() or given.sum() > 1 or (rest.sum() > 0 and given.sum() >= 1):
+        raise EmbodiedError(f"shares of {given[given > 0].tolist()} leave nothing for the other datasets")
+    found: NDArray[np.float64] = (
+        given / given.sum() if not rest.sum() else (given + (1 - given.sum()) * rest / rest.sum())
+    )
+    return found
