@@ -192,3 +192,20 @@ def test_a_folder_that_holds_other_things_is_left_alone(tmp_path, capsys):
     (tmp_path / "letter.txt").write_text("dear reader")
     assert collect(tmp_path) == 2
     assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_frames_become_videos_where_that_is_asked_for(tmp_path, capsys):
+    assert collect(tmp_path / "pictures", "--task", "push", "--workers", "1", episodes=3) == 0
+    assert collect(tmp_path / "videos", "--task", "push", "--workers", "1", "--video", episodes=3) == 0
+    pictures, videos = DatasetReader(tmp_path / "pictures"), DatasetReader(tmp_path / "videos")
+    camera = pictures.cameras[0]
+    assert videos.info["features"][f"observation.images.{camera}"]["info"]["video.codec"] == "h264"
+    assert list((tmp_path / "videos/videos").rglob("*.mp4")) and not list((tmp_path / "videos").rglob("*.partial"))
+    assert np.array_equal(pictures.action, videos.action) and pictures.text == videos.text
+    rows = range(len(pictures))
+    assert np.abs(pictures.frames(camera, rows).astype(int) - videos.frames(camera, rows)).mean() < 6
+    capsys.readouterr()
+    assert (
+        main(["collect", "--robot", "toy_world", "--episodes", "1", "--out", str(tmp_path / "x"), "--video", "gif"])
+        == 2
+    )

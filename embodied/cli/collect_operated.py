@@ -26,7 +26,8 @@ def run_operated(args: argparse.Namespace, about: Mapping[str, Any]) -> dict[str
         with contextlib.closing(OperatedCollection(args.out, fixed_there(args.out), resume=True)) as collection:
             if collection.interrupted:
                 print("an episode that was cut short is not kept")
-            return collection.assemble({**about, "robot": args.robot, "teleop": args.teleop})
+            about = {**about, "robot": args.robot, "teleop": args.teleop}
+            return collection.assemble(about, video=args.video)
     instruction = None if args.instruction is None else check_instruction(args.instruction)
     options = lasting(args.robot, unstaged(args.robot, dict(args.option)), args.length_s + args.reset_s + ALLOWED_S)
     with contextlib.closing(open_addressed(args, options)) as robot:
@@ -41,7 +42,8 @@ def run_operated(args: argparse.Namespace, about: Mapping[str, Any]) -> dict[str
                 print("an episode that was cut short is not kept; its seed comes again")
             if not _drive(args, robot, collection, tasks, instruction):
                 return None
-            return collection.assemble({**about, "robot": args.robot, "teleop": args.teleop})
+            about = {**about, "robot": args.robot, "teleop": args.teleop}
+            return collection.assemble(about, video=args.video)
 
 
 def _drive(

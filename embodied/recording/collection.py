@@ -18,7 +18,7 @@ from tqdm import tqdm
 from embodied.recording import format as layout
 from embodied.recording.episode import Episode
 from embodied.recording.reader import DatasetReader
-from embodied.recording.staging import STAGING, check_directory, clear, open_staging
+from embodied.recording.staging import STAGING, check_directory, clear, open_staging, remove_unfinished
 from embodied.recording.workers import Failure, Job, Probe, Setup, record
 from embodied.recording.writer import DatasetWriter
 
@@ -111,13 +111,13 @@ class Collection:
                         raise layout.DatasetError(self._path, f"not one success in {failed} episodes; {result}")
         return rows
 
-    def assemble(self, about: Mapping[str, Any]) -> dict[str, Any]:
+    def assemble(self, about: Mapping[str, Any], *, video: str | None = None) -> dict[str, Any]:
         """Join the finished parts into one dataset, and return what its collection.json holds.
 
-        Raise DatasetError if they hold no episode.
+        video is a codec for videos in place of pictures. Raise DatasetError if they hold no episode.
         """
-        shutil.rmtree(self._path / "data", ignore_errors=True)  # of an assembly that was killed
-        writer = DatasetWriter(self._path, self._probe.spec, label_sizes=self._probe.label_sizes)
+        remove_unfinished(self._path)
+        writer = DatasetWriter(self._path, self._probe.spec, label_sizes=self._probe.label_sizes, video=video)
         tasks: dict[str, dict[str, Any]] = {
             task: {"attempted": 0, "kept": 0, "rows": 0, "failed": []} for task in self._plan.tasks
         }

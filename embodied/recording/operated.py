@@ -17,7 +17,7 @@ from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.recording import format as layout
 from embodied.recording.rollout import join
 from embodied.recording.spool import PARTIAL, SUFFIX, Spool
-from embodied.recording.staging import PLAN, STAGING, check_directory, clear, open_staging
+from embodied.recording.staging import PLAN, STAGING, check_directory, clear, open_staging, remove_unfinished
 from embodied.types import RobotSpec
 
 DISCARDED = ".discarded"
@@ -80,17 +80,17 @@ class OperatedCollection:
         recorded = sum(path.stat().st_size for path in self._episodes.glob(f"*{SUFFIX}"))
         return shutil.disk_usage(self._path).free - recorded
 
-    def assemble(self, about: Mapping[str, Any]) -> dict[str, Any]:
+    def assemble(self, about: Mapping[str, Any], *, video: str | None = None) -> dict[str, Any]:
         """Join what is kept into one dataset, by task and seed, and return what its collection.json holds.
 
         Killed at any moment it can be done again: until the dataset is whole, the spools stay. Raise DatasetError if
-        there is nothing to join.
+        there is nothing to join. video is a codec for videos in place of pictures.
         """
         spools = sorted(self._episodes.glob(f"*{SUFFIX}"))
-        shutil.rmtree(self._path / "data", ignore_errors=True)  # of a joining that was killed
+        remove_unfinished(self._path)
         fixed = {name: value for name, value in self._fixed.items() if name != "spec"}  # which has a file of its own
         collection = {**about, **fixed, **self._tally(spools)}
-        join(spools, self._path, collection)
+        join(spools, self._path, collection, video=video)
         clear(self._path)
         self.close()
         return collection

@@ -86,7 +86,9 @@ class RolloutRecorder:
         self.close()
 
 
-def join(spools: Sequence[Path], path: Path, about: Mapping[str, Any]) -> list[dict[str, Any]]:
+def join(
+    spools: Sequence[Path], path: Path, about: Mapping[str, Any], *, video: str | None = None
+) -> list[dict[str, Any]]:
     """Write the episodes of spools, in their order, as one dataset at path; about becomes its collection.json.
 
     A label that only some have is NaN in the others. An interrupted episode is one that failed; collection.json lists
@@ -98,7 +100,7 @@ def join(spools: Sequence[Path], path: Path, about: Mapping[str, Any]) -> list[d
     if not heads:
         raise layout.DatasetError(path, "no episode to write")
     sizes = {name: size for spool in read for name, size in spool.label_sizes.items()}
-    writer = DatasetWriter(path, heads[0].spec, label_sizes=sizes)
+    writer = DatasetWriter(path, heads[0].spec, label_sizes=sizes, video=video)
     for spool in read:
         writer.add(spool.episode(sizes))
     interrupted = [

@@ -66,6 +66,12 @@ def clear(path: Path) -> None:
     shutil.rmtree(path / STAGING, onerror=tolerate)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove the files of a joining that was killed."""
+    for name in ("data", "videos"):
+        shutil.rmtree(path / name, ignore_errors=True)
+
+
 def _lock(path: Path) -> IO[bytes]:
     file = (path / STAGING / "lock").open("wb")
     try:

@@ -16,7 +16,7 @@ from embodied.recording import format as layout
 from embodied.types import Camera, Frame
 
 GOP = 2  # lerobot's own: a random frame costs two decoded ones at most
-# Encoder and options. On two cores these keep up with a simulator; a quality below blurs a cube six pixels wide.
+# Encoder and options. On two cores these keep up with a simulator; less quality blurs a cube six pixels wide.
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"crf": "18", "preset": "veryfast", "bf": "0", "threads": "1"}),
     "av1": ("libsvtav1", {"crf": "25", "preset": "10", "svtav1-params": "lp=1"}),
