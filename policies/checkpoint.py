@@ -17,7 +17,6 @@ from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.types import Field, RobotSpec
 from policies.layout import Label, Plan
 from policies.model import ModelConfig, PolicyModel, port_name
-from policies.trunk import TrunkOptions
 from policies.vocabulary import FIRST_VALUE, Vocabulary
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
@@ -94,9 +93,7 @@ def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Checkpoin
             raise CheckpointError(path, f"format {content['format']}; this reads {OLD_FORMAT} and {FORMAT}")
         old = content["format"] == OLD_FORMAT
         plans = [_plan_of_dict(plan) for plan in ([content] if old else content["plans"])]
-        sizes = content["model"]
-        options = TrunkOptions(**sizes.get("trunk", {}))
-        config = ModelConfig(**{**sizes, "strides": tuple(sizes["strides"]), "trunk": options})
+        config = ModelConfig.from_dict(content["model"])
         words, trained = frozenset(content["words"]), dict(content["trained"])
         vocabulary = _load_vocabulary(path)
         model = PolicyModel(plans, config, vocabulary.size)

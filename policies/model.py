@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from policies.packing import arrange
 from policies.trunk import Cache, Trunk, TrunkOptions
 from policies.values import BINS
 from policies.vision import Resampler, Stem
+from policies.vit import VisionTransformer, VitOptions
 from policies.vocabulary import FIRST_TEXT, FIRST_VALUE
 
 VALUE_WIDTH = 64
@@ -34,6 +36,16 @@ class ModelConfig:
     strides: tuple[int, ...] = (4, 8)
     text_layers: int = 2
     trunk: TrunkOptions = field(default_factory=TrunkOptions)
+    vit: VitOptions | None = None  # a vision transformer in place of the convolutional stem
+    cosine: bool = True  # scaled cosine attention in the resamplers, else the plain product
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ModelConfig:
+        """Return what asdict made a dictionary of."""
+        plain = {**content, "strides": tuple(content["strides"]), "trunk": TrunkOptions(**content.get("trunk", {}))}
+        if vit := content.get("vit"):
+            plain["vit"] = VitOptions(**{**vit, "blocks": TrunkOptions(**vit["blocks"])})
+        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ class PolicyModel(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.to_text = nn.Linear(width, seen)
         self.text_encoder = Trunk(seen, config.text_layers, 4, 2 * seen)
-        self.stems = nn.ModuleList(Stem(config.grid_channels, stride) for stride in config.strides)
+        self.stems = nn.ModuleList(self._stem(stride) for stride in config.strides)
         self.resamplers = nn.ModuleList(self._resampler(plans[0].latents) for _ in config.strides)
         self.to_trunk = nn.ModuleList(nn.Linear(seen, width) for _ in config.strides)
         self.trunk = Trunk(width, config.layers, config.heads, config.feedforward, config.trunk)
@@ -194,7 +206,11 @@ class PolicyModel(nn.Module):
 
     def _resampler(self, latents: int) -> Resampler:
         seen = self.config.vision_width
-        return Resampler(self.config.grid_channels + 2, seen, latents, seen)
+        return Resampler(self.config.grid_channels + 2, seen, latents, seen, cosine=self.config.cosine)
+
+    def _stem(self, stride: int) -> Stem | VisionTransformer:
+        channels, vit = self.config.grid_channels, self.config.vit
+        return Stem(channels, stride) if vit is None else VisionTransformer(channels, stride, vit)
 
 
 def port_name(plan: Plan) -> str:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from embodied.errors import UnknownNameError
 from policies.checkpoint import CONFIG, TOKENIZER, WEIGHTS, Checkpoint, CheckpointError, load_checkpoint
+from policies.model import PolicyModel
+from policies.token import SHIPPED
+from policies.trunk import TrunkOptions
+from policies.vit import VitOptions
 from tests.tiny_policy import PLAN, tiny_checkpoint
 
 
@@ -48,6 +55,32 @@ def test_it_comes_back_as_it_was_but_for_bf16(checkpoint: Checkpoint, saved: Pat
     for name, tensor in mine.items():
         assert torch.equal(tensor.to(torch.bfloat16).float(), theirs[name]), name
     assert loaded.vocabulary.encode_text("reach <pose>") == checkpoint.vocabulary.encode_text("reach <pose>")
+
+
+def test_options_of_the_model_come_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    options = TrunkOptions(kv_heads=1, norm="layer", parallel=True)
+    config = replace(
+        checkpoint.model.config, grid_channels=16, trunk=options, vit=VitOptions(blocks=options), cosine=False
+    )
+    plans = (replace(PLAN, history=1, rebuild=2), replace(PLAN, spec=replace(PLAN.spec, name="other.robot"), chunk=2))
+    model = PolicyModel(plans, config, checkpoint.vocabulary.size)
+    Checkpoint(model, checkpoint.vocabulary, checkpoint.words, {}).save(tmp_path)
+    loaded = load_checkpoint(tmp_path)
+    assert (loaded.model.config, loaded.plans) == (config, plans)
+    assert loaded.plan_of("other.robot").chunk == 2
+    with pytest.raises(UnknownNameError, match=r"no embodiment 'third'; the checkpoint has \['dummy', 'other.robot'\]"):
+        loaded.plan_of("third")
+
+
+def test_the_shipped_checkpoint_of_the_old_format_is_renewed_as_it_is_read() -> None:
+    assert json.loads((SHIPPED / CONFIG).read_text())["format"] == 1
+    old, new = load_file(SHIPPED / WEIGHTS), load_checkpoint(SHIPPED)
+    weights = new.model.state_dict()
+    table = old["embedding.weight"].float()
+    torch.testing.assert_close(weights["embedding.weight"][:11], table[:11])
+    torch.testing.assert_close(weights["embedding.weight"][-len(table) + 11 :], table[11:])
+    assert torch.equal(weights["ports.so101.position"], old["position"].float())
+    assert new.vocabulary.size == len(weights["embedding.weight"])
 
 
 def test_saving_what_was_loaded_gives_the_same_files(saved: Path, tmp_path: Path) -> None:
