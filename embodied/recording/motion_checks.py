@@ -54,11 +54,12 @@ def _check_jumps(dataset: Examined, episode: EpisodeRange, group: str, largest: 
     if group == "action":  # an answer to something that pushed the robot away, or of somebody else, may be far off
         swayed = reader.perturbed[rows] | reader.intervention[rows]
         steps[swayed[1:] | swayed[:-1]] = 0.0
-    level: Level = "error" if group == "state" else "warning"
+    # Where no limit is known the range is a guess too, and a gripper may open within a row.
+    level: Level = "error" if group == "state" and reader.spec.limits.velocity else "warning"
     for i, field in enumerate(getattr(reader.spec, group)):
         if (wrong := np.flatnonzero(np.isfinite(steps[:, i]) & (steps[:, i] > largest[i]))).size:
             row = int(wrong[0])
-            found = f"{group} field {field.name!r} jumps by {steps[row, i]:.4g} {field.unit} in one row; "
+            found = f"{group} field {field.name!r} jumps by {steps[row, i]:.4g}{field.unit and f' {field.unit}'} in one row; "
             found += f"at most {largest[i]:.4g} is plausible" + (f" ({len(wrong)} such)" if len(wrong) > 1 else "")
             mend = drop_it(episode) if level == "error" else "look at it; the robot cannot follow"
             yield dataset.at(level, "jump", episode, found, mend, row=row + 1)
