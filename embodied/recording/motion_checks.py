@@ -59,7 +59,8 @@ def _check_jumps(dataset: Examined, episode: EpisodeRange, group: str, largest: 
     for i, field in enumerate(getattr(reader.spec, group)):
         if (wrong := np.flatnonzero(np.isfinite(steps[:, i]) & (steps[:, i] > largest[i]))).size:
             row = int(wrong[0])
-            found = f"{group} field {field.name!r} jumps by {steps[row, i]:.4g}{field.unit and f' {field.unit}'} in one row; "
+            step = f"{steps[row, i]:.4g} {field.unit}".strip()
+            found = f"{group} field {field.name!r} jumps by {step} in one row; "
             found += f"at most {largest[i]:.4g} is plausible" + (f" ({len(wrong)} such)" if len(wrong) > 1 else "")
             mend = drop_it(episode) if level == "error" else "look at it; the robot cannot follow"
             yield dataset.at(level, "jump", episode, found, mend, row=row + 1)
