@@ -204,8 +204,5 @@ def test_frames_become_videos_where_that_is_asked_for(tmp_path, capsys):
     assert np.array_equal(pictures.action, videos.action) and pictures.text == videos.text
     rows = range(len(pictures))
     assert np.abs(pictures.frames(camera, rows).astype(int) - videos.frames(camera, rows)).mean() < 6
-    capsys.readouterr()
-    assert (
-        main(["collect", "--robot", "toy_world", "--episodes", "1", "--out", str(tmp_path / "x"), "--video", "gif"])
-        == 2
-    )
+    assert collect(tmp_path / "none", "--video", "gif") == 2
+    assert "invalid choice: 'gif'" in capsys.readouterr().err

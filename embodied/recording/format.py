@@ -106,10 +106,14 @@ def arrow_schema(columns: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write content so that the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write content so that the file is whole or absent; raise DatasetError, naming it, where the disk is full."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DatasetError(path, f"cannot be written: {error.strerror}") from error
     os.replace(partial, path)
 
 

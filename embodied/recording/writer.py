@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,27 @@ class DatasetWriter:
         for camera in self._spec.cameras:
             if len(episode.frames.get(camera.name, ())) != len(episode):
                 raise ValueError(f"episode {episode.task} seed {episode.seed} lacks frames of {camera.name!r}")
+        with self._no_partial_left():
+            self._add(episode)
+
+    def finish(self, collection: Mapping[str, Any] | None = None) -> None:
+        """Write what is waiting and everything under meta/; collection says how the recording was made."""
+        with self._no_partial_left():
+            if self._waiting:
+                self._flush()
+            if not self._episode_rows:
+                raise layout.DatasetError(self._path, "no episode to write")
+            for name, video in self._videos.items():
+                video.close()
+                self._features[layout.IMAGE_PREFIX + name]["info"] = video.about()
+            write_table(self._path / layout.EPISODES_PATH.format(chunk_index=0, file_index=0), self._episodes_table())
+            write_table(self._path / layout.TASKS, instructions_table(self._instructions))
+        layout.write_json(self._path / layout.STATS, self._statistics())
+        layout.write_json(self._path / layout.SPEC, self._spec.to_dict())
+        layout.write_json(self._path / layout.COLLECTION, collection or {})
+        layout.write_json(self._path / layout.INFO, self._info())
+
+    def _add(self, episode: Episode) -> None:
         index = len(self._episode_rows) + len(self._waiting)
         task_index = self._instructions.setdefault(episode.instruction, len(self._instructions))
         filmed: dict[str, Filmed] = {}
@@ -95,21 +117,14 @@ class DatasetWriter:
         if len(self._waiting) == self._episodes_per_file or self._waiting_bytes >= layout.DATA_FILE_SIZE_MB * 1e6:
             self._flush()
 
-    def finish(self, collection: Mapping[str, Any] | None = None) -> None:
-        """Write what is waiting and everything under meta/; collection says how the recording was made."""
-        if self._waiting:
-            self._flush()
-        if not self._episode_rows:
-            raise layout.DatasetError(self._path, "no episode to write")
-        for key, video in self._videos.items():
-            video.close()
-            self._features[layout.IMAGE_PREFIX + key]["info"] = video.about()
-        write_table(self._path / layout.EPISODES_PATH.format(chunk_index=0, file_index=0), self._episodes_table())
-        write_table(self._path / layout.TASKS, instructions_table(self._instructions))
-        layout.write_json(self._path / layout.STATS, self._statistics())
-        layout.write_json(self._path / layout.SPEC, self._spec.to_dict())
-        layout.write_json(self._path / layout.COLLECTION, collection or {})
-        layout.write_json(self._path / layout.INFO, self._info())
+    @contextlib.contextmanager
+    def _no_partial_left(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            for video in self._videos.values():
+                video.discard()
+            raise
 
     def _take_frames(self, camera: str, pictures: Sequence[bytes]) -> tuple[Filmed | None, dict[str, Any]]:
         """Film an episode's frames where there are videos, and return where they went and their statistics."""

@@ -114,9 +114,7 @@ def compare(path: Path, turns: int, count: int) -> None:
         _take_turns(ways, found, rng, (len(reader), turns, count))
 
 
-def _take_turns(
-    ways: dict, found: dict[str, list[float]], rng: np.random.Generator, size: tuple[int, int, int]
-) -> None:
+def _take_turns(ways: dict, found: dict[str, list[float]], rng: np.random.Generator, size: tuple[int, ...]) -> None:
     length, turns, count = size
     for turn in range(turns + 1):
         rows = rng.integers(length, size=count).tolist()
