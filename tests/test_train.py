@@ -14,7 +14,9 @@ from embodied.cli import main
 from embodied.errors import EmbodiedError, SpecMismatchError
 from policies.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from policies.token import TokenPolicy
-from policies.train import LOG, STATE, TrainConfig, train
+from policies.train import Given, TrainConfig, train
+from policies.training.folder import LOG, STATE
+from policies.training.saving import FILE, newest
 from tests import toy_world
 from tests.policy_contract import random_observation
 from tests.tiny_policy import TOY_PLAN, record_toy, tiny_checkpoint
@@ -38,7 +40,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(dataset: Path, start: Path, tmp_path: Path) -> TrainConfig:
-    return TrainConfig(dataset, tmp_path / "run", STEPS, batch=4, save_every=3, start=start)
+    return TrainConfig((Given(dataset),), tmp_path / "run", STEPS, batch=4, save_every=3, start=start)
 
 
 def quiet(line: str) -> None:
@@ -58,7 +60,13 @@ def interrupt_at(report: int) -> Say:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (WEIGHTS, STATE)}
+    return {path.name: path.read_bytes() for path in (folder / WEIGHTS, state_of(folder))}
+
+
+def state_of(folder: Path) -> Path:
+    state = newest(folder / STATE)
+    assert state is not None
+    return state / FILE
 
 
 def log_of(folder: Path) -> list[dict[str, float]]:
@@ -121,7 +129,7 @@ def test_a_finished_run_may_be_lengthened(config: TrainConfig) -> None:
 
 
 def test_a_fresh_model_is_made_for_the_dataset(dataset: Path, tmp_path: Path) -> None:
-    config = TrainConfig(dataset, tmp_path / "run", steps=1, batch=2, chunk=3, latents=2)
+    config = TrainConfig((Given(dataset),), tmp_path / "run", steps=1, batch=2, chunk=3, latents=2)
     plan = load_checkpoint(train(config, say=quiet)).plan
     assert (plan.spec, plan.chunk, plan.latents) == (toy_world.make().spec, 3, 2)
     assert [label.name for label in plan.labels] == ["target_position"]
@@ -131,7 +139,7 @@ def test_a_dataset_without_labels_can_be_learnt_from(tmp_path: Path) -> None:
     dataset = record_toy(tmp_path / "bare", episodes=1, labels=False)
     plan = replace(TOY_PLAN, labels=())
     tiny_checkpoint(plan).save(tmp_path / "tiny")
-    config = TrainConfig(dataset, tmp_path / "run", 2, batch=2, start=tmp_path / "tiny")
+    config = TrainConfig((Given(dataset),), tmp_path / "run", 2, batch=2, start=tmp_path / "tiny")
     train(config, say=quiet)
     train(replace(config, steps=3), resume=True, say=quiet)
     assert np.isfinite([entry["loss"] for entry in log_of(config.out)]).all()
@@ -162,9 +170,9 @@ def test_resuming_with_another_batch_seed_chunk_or_latents_is_refused(config: Tr
 
 @pytest.mark.parametrize("content", [b"", b"state", None])
 def test_a_damaged_state_is_named(config: TrainConfig, content: bytes | None) -> None:
-    state = interrupted(config).out / STATE
+    state = state_of(interrupted(config).out)
     state.write_bytes(state.read_bytes()[:-50] if content is None else content)
-    with pytest.raises(EmbodiedError, match=rf"{STATE} is damaged"):
+    with pytest.raises(EmbodiedError, match=r"state/00000003 is damaged"):
         train(config, resume=True, say=quiet)
 
 

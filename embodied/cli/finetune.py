@@ -1,47 +1,138 @@
-"""Train a policy on a recorded dataset, showing how it does as it goes."""
+"""Train a policy on recorded datasets, showing how it does as it goes."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from embodied.cli.arguments import natural_int, positive_int
+from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.modules import load_function
 
 TRAINER = "policies.train"
-OPTIONAL = ("batch", "learning_rate", "weight_decay", "seed", "start", "chunk", "latents", "save_every")
+OPTIONAL = (
+    *("batch", "accumulate", "learning_rate", "weight_decay", "warmup", "decay", "seed", "start", "chunk", "latents"),
+    *("history", "pack", "denoise", "precision", "compile", "shard", "save_every", "keep"),
+)
 EXAMPLE = """examples:
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --resume
+  embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --dry-run
   embodied finetune --dataset data/mine --start runs/so101 --out runs/mine --steps 2000
+  embodied finetune --dataset data/mine --dataset data/so101:20% --start runs/so101 --out runs/both --steps 2000
+  torchrun --nproc-per-node 2 -m embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --shard
 
-Learnt from are the episodes that succeeded, and of the others only what an operator did in the policy's place.
+Learnt from are the episodes that succeeded, and of the others only what an operator did in the policy's place. Of
+several datasets each is drawn from by the square root of its size, times its weight; data/old:20% is every fifth
+example.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what is trained on, for how long, and where it is written; what is left out is the trainer's default."""
     parser.add_argument(
-        "--dataset", type=Path, required=True, metavar="DIR", help="what embodied collect, or rollout --record, wrote"
+        "--dataset",
+        action="append",
+        required=True,
+        metavar="DIR[:WEIGHT|:SHARE%]",
+        help="what embodied collect, or rollout --record, wrote, or any LeRobot v3.0 dataset; may be said again",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the checkpoint and the log")
     parser.add_argument("--steps", type=positive_int, required=True, metavar="N", help="optimiser steps in all")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--start", type=Path, metavar="DIR", help="a checkpoint to go on from (default a fresh model)")
-    parser.add_argument("--batch", type=positive_int, metavar="N", help="samples in a step")
-    parser.add_argument("--learning-rate", type=float, metavar="X")
-    parser.add_argument("--weight-decay", type=float, metavar="X")
-    parser.add_argument("--seed", type=natural_int, metavar="N")
-    parser.add_argument("--chunk", type=positive_int, metavar="N", help="actions that the policy answers with")
-    parser.add_argument("--latents", type=positive_int, metavar="N", help="image tokens of a camera")
-    parser.add_argument("--save-every", type=positive_int, metavar="N", help="steps between saves")
+    parser.add_argument("--dry-run", action="store_true", help="tell parameters, tokens, memory and time, and stop")
+    _add_data(parser)
+    _add_optimisation(parser)
+    _add_machine(parser)
+    _add_watching(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Hand the arguments to the trainer, which has the torch that the command line does without."""
-    config = load_function("trainer", TRAINER, "TrainConfig", ("policies",))
-    train = load_function("trainer", TRAINER, "train", ("policies",))
-    given = {name: value for name in OPTIONAL if (value := getattr(args, name)) is not None}
-    out = train(config(dataset=args.dataset, out=args.out, steps=args.steps, **given), resume=args.resume)
+    config = read_config(args)
+    if args.dry_run:
+        print(load_function("trainer", TRAINER, "dry_run", ("policies",))(config, resume=args.resume))
+        return 0
+    out = load_function("trainer", TRAINER, "train", ("policies",))(config, resume=args.resume)
     print(f"wrote {out}")
     return 0
+
+
+def read_config(args: argparse.Namespace) -> object:
+    """Return the trainer's config; raise EmbodiedError for what no flag's type refuses."""
+    config, given, plan, objective = (
+        load_function("trainer", TRAINER, name, ("policies",))
+        for name in ("TrainConfig", "Given", "RolloutPlan", "Objective")
+    )
+    chosen = {name: value for name in OPTIONAL if (value := getattr(args, name)) is not None}
+    if args.weight:
+        chosen["objective"] = objective(**_weights(args.weight, objective().weights))
+    if args.rollout:
+        chosen["rollout"] = plan(args.rollout, args.rollout_every, args.rollout_episodes, args.rollout_task)
+    data = tuple(given(**_source(text)) for text in args.dataset)
+    texts = tuple(given(**_source(text)) for text in args.text)
+    return config(data=data, out=args.out, steps=args.steps, texts=texts, **chosen)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--start", type=Path, metavar="DIR", help="a checkpoint to go on from (default a fresh model)")
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="FILE[:WEIGHT|:SHARE%]", help="text to learn beside, a line each"
+    )
+    parser.add_argument("--chunk", type=positive_int, metavar="N", help="actions that the policy answers with")
+    parser.add_argument("--latents", type=positive_int, metavar="N", help="image tokens of a camera")
+    parser.add_argument("--history", type=natural_int, metavar="N", help="earlier frames of the first camera")
+    parser.add_argument("--pack", type=natural_int, metavar="TOKENS", help="pack examples into rows as wide as this")
+    parser.add_argument("--denoise", type=float, metavar="X", help="share of examples of which something is hidden")
+
+
+def _add_optimisation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", type=positive_int, metavar="N", help="samples in a step, of all processes together")
+    parser.add_argument("--accumulate", type=positive_int, metavar="K", help="learn a batch in K parts: less memory")
+    parser.add_argument("--learning-rate", type=float, metavar="X")
+    parser.add_argument("--weight-decay", type=float, metavar="X")
+    parser.add_argument("--warmup", type=natural_int, metavar="N", help="steps in which the learning rate rises")
+    parser.add_argument("--decay", type=float, metavar="X", help="part of the steps, at the end, in which it falls")
+    parser.add_argument("--seed", type=natural_int, metavar="N")
+    parser.add_argument("--weight", action="append", default=[], metavar="TERM=X", help="of a term of the loss")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=("bf16", "fp32"), help="of matrix products (default bf16)")
+    parser.add_argument("--compile", action="store_true", default=None, help="compile the trunk's layers first")
+    parser.add_argument("--shard", action="store_true", default=None, help="spread the weights over the processes too")
+
+
+def _add_watching(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--save-every", type=positive_int, metavar="N", help="steps between saves")
+    parser.add_argument("--keep", type=positive_int, metavar="K", help="states of the run that stay (default 2)")
+    parser.add_argument("--rollout", metavar="MODULE", help="a robot to run the policy on while it is trained")
+    parser.add_argument("--rollout-every", type=natural_int, default=0, metavar="N", help="steps (default every save)")
+    parser.add_argument("--rollout-episodes", type=positive_int, default=5, metavar="K", help="for each task")
+    parser.add_argument("--rollout-task", default="all", metavar="T[,T2]|all")
+
+
+def _source(text: str) -> dict[str, Any]:
+    """Read DIR, DIR:2 or DIR:20%; what follows the colon and is no number belongs to the name."""
+    path, colon, tail = text.rpartition(":")
+    try:
+        number = float(tail.removesuffix("%")) if colon else 1.0
+    except ValueError:
+        return {"path": Path(text)}
+    if not colon:
+        return {"path": Path(text)}
+    return {"path": Path(path), **({"share": number / 100} if tail.endswith("%") else {"weight": number})}
+
+
+def _weights(given: list[str], usual: dict[str, float]) -> dict[str, float]:
+    weights = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in usual:
+            raise UnknownNameError("term", name, "the loss", usual)
+        try:
+            weights[name] = float(number)
+        except ValueError as error:
+            raise EmbodiedError(f"--weight takes TERM=X, as in {name}=0.5; not {text!r}") from error
+    return weights

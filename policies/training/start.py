@@ -1,0 +1,124 @@
+"""From a run's config to what is trained, and what on: a fresh model for the data, a given one, or the run's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from embodied.errors import EmbodiedError
+from embodied.recording.reader import DatasetReader
+from embodied.types import RobotSpec
+from policies.checkpoint import Checkpoint, load_checkpoint
+from policies.denoising import Denoising
+from policies.embodiments import by_robot, labels_of, require_part, unite
+from policies.examples import Examples
+from policies.layout import Plan
+from policies.mixture import Mixture, Source
+from policies.model import ModelConfig, PolicyModel
+from policies.texts import Texts, read_texts
+from policies.training.config import FIXED, Given, TrainConfig
+from policies.vocabulary import Vocabulary
+
+ROOM = 4  # tokens that a plan's instruction has room for beyond the longest that it was made for
+REBUILD = 8  # cells a side of a frame that is denoised
+
+
+@dataclass(frozen=True)
+class Data:
+    """The datasets of a run, opened."""
+
+    given: tuple[Given, ...]
+    readers: tuple[DatasetReader, ...]
+
+    @classmethod
+    def open(cls, given: Sequence[Given]) -> Data:
+        """Read them; raise DatasetError for one that is absent or broken, EmbodiedError where there is none."""
+        if not given:
+            raise EmbodiedError("there is no demonstration to learn from; give a --dataset")
+        return cls(tuple(given), tuple(DatasetReader(each.path) for each in given))
+
+    @property
+    def instructions(self) -> list[str]:
+        """Return the instructions of all datasets."""
+        return [text for reader in self.readers for text in reader.instructions]
+
+    @property
+    def episodes(self) -> int:
+        """Return how many episodes there are."""
+        return sum(len(reader.episodes) for reader in self.readers)
+
+
+def go_on(config: TrainConfig, data: Data) -> Checkpoint:
+    """Return the checkpoint of the run in config.out, whose plans and vocabulary its weights are bound to.
+
+    Raise SpecMismatchError for data of another robot, EmbodiedError for a change that would make it another run.
+    """
+    run = load_checkpoint(config.out)
+    _require_known(run, data, f"the run in {config.out}")
+    now = config.account(0)
+    if changed := [name for name in FIXED if run.trained.get(name, now[name]) != now[name]]:
+        lines = ", ".join(f"{name} {run.trained[name]}, not {now[name]}" for name in changed)
+        raise EmbodiedError(
+            f"the run in {config.out} began with {lines}; resume it with the same, or give another --out"
+        )
+    return run
+
+
+def begin(config: TrainConfig, data: Data) -> Checkpoint:
+    """Return what a run begins with: config.start with the data's words added to it, or a fresh model for the data."""
+    words = frozenset(re.findall(r"\w+", " ".join(data.instructions).lower()))
+    if config.start is not None:
+        start = load_checkpoint(config.start)
+        _require_known(start, data, f"checkpoint {config.start}")
+        return Checkpoint(start.model, start.vocabulary, start.words | words, config.account(0))
+    vocabulary = Vocabulary.train(_corpus(config, data))
+    plans = _plans(config, data, vocabulary)
+    cameras = max(len(plan.spec.cameras) for plan in plans)
+    sizes = ModelConfig(strides=tuple(4 if i == 0 else 8 for i in range(cameras)))
+    return Checkpoint(PolicyModel(plans, sizes, vocabulary.size), vocabulary, words, config.account(0))
+
+
+def mix(config: TrainConfig, data: Data, checkpoint: Checkpoint) -> Mixture:
+    """Return what batches are drawn from."""
+    sources = [
+        Source(_examples(reader, checkpoint), given.weight, given.share)
+        for given, reader in zip(data.given, data.readers, strict=True)
+    ]
+    texts = [Source(Texts(given.path, checkpoint.vocabulary), given.weight, given.share) for given in config.texts]
+    return Mixture([*sources, *texts], width=config.pack, denoising=Denoising(config.denoise))
+
+
+def _examples(reader: DatasetReader, checkpoint: Checkpoint) -> Examples:
+    return Examples(reader, checkpoint.plan_of(reader.spec.name), checkpoint.vocabulary)
+
+
+def _plans(config: TrainConfig, data: Data, vocabulary: Vocabulary) -> list[Plan]:
+    longest = max(len(vocabulary.encode_text(text)) for text in data.instructions)
+    specs: Mapping[str, RobotSpec] = unite(data.readers)
+    return [
+        Plan(
+            spec=specs[robot],
+            labels=labels_of(readers),
+            chunk=config.chunk,
+            text_length=longest + ROOM,
+            latents=config.latents,
+            history=config.history,
+            rebuild=REBUILD if config.denoise else 0,
+        )
+        for robot, readers in by_robot(data.readers).items()
+    ]
+
+
+def _corpus(config: TrainConfig, data: Data) -> list[str]:
+    corpus = [*data.instructions, *(skill for reader in data.readers for skill in reader.spec.skills)]
+    corpus += sorted({text for reader in data.readers for text in reader.text if text})
+    return corpus + [text for given in config.texts for pair in read_texts(given.path) for text in pair if text]
+
+
+def _require_known(checkpoint: Checkpoint, data: Data, expected: str) -> None:
+    """Raise unless the checkpoint was made for each dataset's robot, and its plan has room for what is said there."""
+    plans = {plan.spec.name: plan for plan in checkpoint.plans}
+    for reader in data.readers:
+        plan = plans.get(reader.spec.name, checkpoint.plan)
+        require_part(plan.spec, reader.spec, expected=expected)
