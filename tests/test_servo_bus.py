@@ -164,6 +164,18 @@ def test_a_servo_that_falls_silent_is_named_once_it_is_certain(emulated: Emulato
     assert read_on(bus, 5)
 
 
+def test_a_program_that_stood_still_itself_does_not_take_that_for_silence(emulated: Emulator, bus: Bus) -> None:
+    read_on(bus, 5)
+    emulated.ask({"attach": []})
+    for pause_s in (0.0, 0.0, 2 * LOST_S, 2 * LOST_S, 0.0, 0.0):
+        time.sleep(pause_s)
+        with pytest.raises(BusSilentError) as raised:
+            bus.read()
+        assert not isinstance(raised.value, BusLostError)
+    emulated.ask({"attach": "all"})
+    assert read_on(bus, 5)
+
+
 def test_a_position_that_no_joint_reaches_so_soon_is_asked_for_again(bus: Bus) -> None:
     reading = read_on(bus, 5)[-1]
     bus._last = {

@@ -25,6 +25,7 @@ UNHURRIED_MS = 25.0  # an answer outside the loop may come late: the machine may
 SCAN_MS = 8.0
 LOST_AFTER = 5  # readings in a row,
 LOST_S = 0.4  # and so long: a machine that is busy may hold back an answer for several ticks
+LONGEST_PAUSE_S = 0.1  # between two readings; whoever asks later did not run itself, and has not waited for anyone
 BY_HAND = 4.0  # times the speed of its motor, at which a person may swing a joint
 LEAST_JUMP = 40  # counts
 NONE: frozenset[str] = frozenset()
@@ -82,7 +83,8 @@ class Bus:
         self._last_ns = 0
         self._no_alarms = (NONE,) * len(self.ids)
         self._silent = 0  # readings in a row that did not come about
-        self._silent_since_ns = 0
+        self._silent_s = 0.0  # for how long, less what this program stood still itself
+        self._silent_ns = 0  # when that was last found
         self._alarms: dict[int, frozenset[str]] = {}
         self.know([next(iter(vendor.models))] * len(self.ids))
 
@@ -305,17 +307,22 @@ class Bus:
 
     def _give_up(self, missing: tuple[int, ...], asked_ns: int) -> None:
         self.statistics.lost += 1
-        self._silent += 1
-        if self._silent == 1:
-            self._silent_since_ns = asked_ns
-        silent_s = (time.monotonic_ns() - self._silent_since_ns) * 1e-9
+        self._note_silence(asked_ns)
         every = missing == self.ids
         who = f"servo{'s' * (len(missing) > 1)} {', '.join(map(str, missing))} on {self.name}"
         who = f"no servo on {self.name} answered" if every else f"{who} did not answer"
-        if self._silent < LOST_AFTER or silent_s < LOST_S:
+        if self._silent < LOST_AFTER or self._silent_s < LOST_S:
             raise BusSilentError(who)
         where = "the arm's power supply and cables" if every else "its cable, and at that of the servo before it"
-        raise BusLostError(f"{who} for {silent_s:.1f} s, {self._silent} times asked: look at {where}")
+        raise BusLostError(f"{who} for {self._silent_s:.1f} s, {self._silent} times asked: look at {where}")
+
+    def _note_silence(self, asked_ns: int) -> None:
+        if not self._silent:
+            self._silent_s, self._silent_ns = 0.0, asked_ns
+        now_ns = time.monotonic_ns()
+        self._silent_s += min((now_ns - self._silent_ns) * 1e-9, LONGEST_PAUSE_S)
+        self._silent_ns = now_ns
+        self._silent += 1
 
     def _reading(self, asked_ns: int, rows: list[Row]) -> Reading:
         self._last, self._last_ns = {i: row.position for i, row in zip(self.ids, rows, strict=True)}, asked_ns
