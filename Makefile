@@ -40,9 +40,9 @@ demo: setup-demo
 	@echo "report: $(OUT)/report.json, in words: $(OUT)/summary.md"
 	@echo "videos: $$(ls $(OUT)/videos/*.mp4 | tr '\n' ' ')"
 
-# With ARM='--fresh' it is as from the box: every servo has the id 1.
+# With ARM='--fresh' it is as from the box: every servo has the id 1. A person takes longer over a task than a policy.
 arm: setup
-	$(BIN)/python -m tests.servo_emulator $(ARM)
+	$(BIN)/python -m tests.servo_emulator --grace-s 120 $(ARM)
 
 EVALUATE := $(BIN)/embodied rollout --robot envs.so101 --policy policies.token --task all --episodes 200 --seed 2000000 \
     --remote --workers 2 --force

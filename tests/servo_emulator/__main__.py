@@ -26,10 +26,10 @@ Next, in another terminal (`. .venv/bin/activate` first):
   embodied calibrate embodied.robots.{robot} --port {port} --out {calibration}
 """
 ON = """  embodied collect --teleop keyboard --robot embodied.robots.so101 --options {file} \\
-      --task reach --instruction "point at the red cube" --episodes 3 --show 8000 --out data/mine
+      --task reach --episodes 5 --show 8000 --out data/mine
   embodied finetune --dataset data/mine --out runs/mine --steps 200 --start policies/checkpoints/so101
-  embodied rollout --robot embodied.robots.so101 --options {file} --option stage=unix:{control} \\
-      --policy policies.token --checkpoint runs/mine --task reach --episodes 3 --mode async --out runs/arm
+  embodied rollout --robot embodied.robots.so101 --options {file} --policy policies.token \\
+      --checkpoint runs/mine --task reach --episodes 5 --mode async --out runs/first
 """
 HOST = "  embodied host embodied.robots.{robot} --options {file}\n"
 
@@ -92,9 +92,10 @@ def _calibration(options: Options) -> str | None:
 def _next(robot: str, options: Options, urls: Mapping[str, str]) -> str:
     calibration, file = f"{options.port_link}.calibration.json", Path(f"{options.port_link}.json")
     cameras = {"cameras": urls} if urls else {}
-    about = {"port": options.port_link, "calibration": calibration, **cameras}
+    stage = {"stage": f"unix:{options.control}"} if robot == "so101" else {}
+    about = {"port": options.port_link, "calibration": calibration, **stage, **cameras}
     file.write_text(json.dumps(about) + "\n", encoding="utf-8")
-    names = {"robot": robot, "state": options.state, "control": options.control, "file": file, **about}
+    names = {"robot": robot, "state": options.state, "file": file, **about}
     shown = f"Its cameras: {' '.join(urls.values())}" if urls else "It has no cameras."
     return (NEXT + (ON if robot == "so101" else HOST)).format(**names, shown=shown)
 
@@ -112,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--control", help="the control socket (default: the port's name with .control)")
     add("--size", default="128", help="of the frames, as in 128 or 640x480 (default %(default)s)")
     add("--fps", type=float, default=20.0, help="frames a second (default %(default)s)")
+    add("--grace-s", type=float, default=10.0, help="how long beyond its horizon a task may take (default %(default)s)")
     add("--no-cameras", action="store_true", help="do without the process that draws")
     add("--write-calibration", metavar="FILE", help="write the calibration file that belongs to the arm")
     add("--quiet", action="store_true", help="print no more than the line of JSON")
@@ -133,6 +135,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         height=int(height or width),
         fps=arguments.fps,
         cameras=not arguments.no_cameras,
+        grace_s=arguments.grace_s,
     )
 
 

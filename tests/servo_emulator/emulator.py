@@ -38,6 +38,7 @@ class Options:
     height: int = 128
     fps: float = 20.0
     cameras: bool = True
+    grace_s: float = 10.0  # beyond a task's horizon: a real arm must first come to where it begins
 
 
 class Arm:
@@ -52,7 +53,7 @@ class Arm:
         self.faults = Faults(random.Random(options.seed))
         self.world = World(self.servos)
         self.hands = Hands(self.world)
-        self.stage = Stage(self.world)
+        self.stage = Stage(self.world, options.grace_s)
         self.wire = Wire(options.port_link)
         self.bus = Bus(self.wire, dialect, lambda: self.attached, self.faults)
         self.view = View(self.world.model)

@@ -14,16 +14,16 @@ from tests.servo_emulator.world import World
 
 STEPS_OF_SUCCESS = 3  # envs.so101's; importing that costs a second and a solver
 SETTLE_S = 0.3  # until the cubes lie still
-GRACE_S = 10.0  # beyond the task's horizon: a real arm must first come to where it begins
 
 
 class Stage:
     """One scene at a time, judged once a control period of the physics' own time."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, grace_s: float) -> None:
+        """Call an episode a failure that takes grace_s longer than the task's horizon."""
         self.outcome: bool | None = None
         self.instruction = ""
-        self._world = world
+        self._world, self._grace_s = world, grace_s
         self._tasks = all_tasks()
         self._task: Task | None = None
         self._tell: Callable[[bool], None] = lambda outcome: None
@@ -76,7 +76,7 @@ class Stage:
         self._streak = self._streak + 1 if self._task.success(scene) else 0
         if self._streak >= STEPS_OF_SUCCESS:
             self._settle(True)
-        elif self._elapsed_s >= self._task.horizon * CONTROL_PERIOD_S + GRACE_S:
+        elif self._elapsed_s >= self._task.horizon * CONTROL_PERIOD_S + self._grace_s:
             self._settle(False)
 
     def _settle(self, outcome: bool) -> None:
