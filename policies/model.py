@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import DynamicCache
 
+from policies.backbones.folder import Backbone
+from policies.backbones.foundation import Foundation, load_foundation
 from policies.batch import Batch, Part
+from policies.embedding import Embedding, fourier
 from policies.layout import COLOURS, UNSUPERVISED, Plan
 from policies.packing import arrange
 from policies.trunk import Cache, Trunk, TrunkOptions
 from policies.values import BINS
 from policies.vision import Resampler, Stem
 from policies.vit import VisionTransformer, VitOptions
-from policies.vocabulary import FIRST_TEXT, FIRST_VALUE
 
 VALUE_WIDTH = 64
 
@@ -38,6 +41,9 @@ class ModelConfig:
     trunk: TrunkOptions = field(default_factory=TrunkOptions)
     vit: VitOptions | None = None  # a vision transformer in place of the convolutional stem
     cosine: bool = True  # scaled cosine attention in the resamplers, else the plain product
+    backbone: Backbone | None = None  # a pretrained decoder as the trunk, or an image-text model; width is then its own
+    vision: Backbone | None = None  # a pretrained vision encoder in place of the stems; grid_channels are then its own
+    two_layers: bool = False  # of that encoder the second layer and the last but one, joined, else the last
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ModelConfig:
@@ -45,6 +51,9 @@ class ModelConfig:
         plain = {**content, "strides": tuple(content["strides"]), "trunk": TrunkOptions(**content.get("trunk", {}))}
         if vit := content.get("vit"):
             plain["vit"] = VitOptions(**{**vit, "blocks": TrunkOptions(**vit["blocks"])})
+        for name in ("backbone", "vision"):
+            if described := content.get(name):
+                plain[name] = Backbone(**described)
         return cls(**plain)
 
 
@@ -59,7 +68,7 @@ class Answers:
     cells: Tensor | None  # (E, cells, 3, 1000) where frames were to be rebuilt
     visible: Tensor  # (E, T) bool, false at padding
     looked: list[Tensor]  # a camera: (E, latents, heads, cells), where the image tokens looked, summing to 1
-    cache: Cache | None
+    cache: Cache | DynamicCache | None
 
 
 class Port(nn.Module):
@@ -78,26 +87,25 @@ class PolicyModel(nn.Module):
 
     def __init__(self, plans: Sequence[Plan], config: ModelConfig, vocabulary_size: int) -> None:
         super().__init__()
-        self.plans, self.config = tuple(plans), config
+        base = load_foundation(config.backbone, config.vision, two_layers=config.two_layers)
+        self.plans, self.config = tuple(plans), (config := _complete(config, base))
         width, seen = config.width, config.vision_width
-        self.embedding = nn.Embedding(vocabulary_size, width)
+        self.embedding = base.embedding or Embedding(vocabulary_size, width)
         self.to_text = nn.Linear(width, seen)
         self.text_encoder = Trunk(seen, config.text_layers, 4, 2 * seen)
-        self.stems = nn.ModuleList(self._stem(stride) for stride in config.strides)
+        self.eye = base.eye  # one for all cameras
+        self.stems = nn.ModuleList(self._stem(stride) for stride in (() if base.eye else config.strides))
         self.resamplers = nn.ModuleList(self._resampler(plans[0].latents) for _ in config.strides)
         self.to_trunk = nn.ModuleList(nn.Linear(seen, width) for _ in config.strides)
-        self.trunk = Trunk(width, config.layers, config.heads, config.feedforward, config.trunk)
+        self.trunk = base.decoder or Trunk(width, config.layers, config.heads, config.feedforward, config.trunk)
         self.ports = nn.ModuleDict({port_name(plan): Port(plan, width) for plan in plans})
-        self.bins = nn.Parameter(_fourier(BINS, VALUE_WIDTH))
+        self.bins = nn.Parameter(fourier(BINS, VALUE_WIDTH))
         if any(plan.history for plan in plans):
             self.past_resampler = self._resampler(max(plan.history_latents for plan in plans))
             self.past_to_trunk = nn.Linear(seen, width)
         if any(plan.rebuild for plan in plans):
             self.state_head = nn.Linear(width, VALUE_WIDTH)
             self.cells_head = nn.Linear(width, COLOURS * VALUE_WIDTH)
-        with torch.no_grad():
-            self.embedding.weight.mul_(0.02)
-            self.embedding.weight[FIRST_VALUE:FIRST_TEXT] += 0.1 * _fourier(BINS, width)
 
     def forward(self, batch: Batch, *, use_cache: bool = False) -> list[Answers]:
         """Answer every slot of every part in one pass.
@@ -157,15 +165,15 @@ class PolicyModel(nn.Module):
         return read
 
     def _see(self, camera: int, frames: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        tokens, looked = self.resamplers[camera](self.stems[camera](self._pixels(frames)), text, visible)
+        tokens, looked = self.resamplers[camera](self._grid(camera, frames), text, visible)
         return self.to_trunk[camera](tokens), looked
 
     def _remember(self, frames: Tensor, text: Tensor, visible: Tensor) -> Tensor:
-        tokens, _ = self.past_resampler(self.stems[0](self._pixels(frames)), text, visible)
+        tokens, _ = self.past_resampler(self._grid(0, frames), text, visible)
         seen: Tensor = self.past_to_trunk(tokens)
         return seen
 
-    def _answer(self, part: Part, hidden: Tensor, looked: list[Tensor], cache: Cache | None) -> Answers:
+    def _answer(self, part: Part, hidden: Tensor, looked: list[Tensor], cache: Cache | DynamicCache | None) -> Answers:
         plan, sequences = part.plan, part.sequences
         visible = torch.from_numpy(sequences.visible).to(hidden.device)
         text = self._write(hidden[:, sequences.prefix :])
@@ -193,7 +201,13 @@ class PolicyModel(nn.Module):
         return functional.linear(vectors, self.bins.to(vectors.dtype)).float()
 
     def _write(self, hidden: Tensor) -> Tensor:
-        return functional.linear(hidden, self.embedding.weight.to(hidden.dtype)).float()
+        return self.embedding.logits(hidden)
+
+    def _grid(self, camera: int, frames: Tensor) -> Tensor:
+        """Return the features (E, cells, grid_channels + 2) of uint8 frames (E, H, W, 3)."""
+        see = self.stems[camera] if self.eye is None else self.eye
+        grid: Tensor = see(self._pixels(frames))
+        return grid
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """Return uint8 (E, H, W, 3) as (E, 3, H, W) in [0, 1]."""
@@ -213,6 +227,17 @@ class PolicyModel(nn.Module):
         return Stem(channels, stride) if vit is None else VisionTransformer(channels, stride, vit)
 
 
+def _complete(config: ModelConfig, base: Foundation) -> ModelConfig:
+    """Return the config with what the pretrained parts decide."""
+    return replace(
+        config,
+        backbone=base.backbone,
+        vision=base.vision,
+        width=base.decoder.width if base.decoder else config.width,
+        grid_channels=base.eye.channels if base.eye else config.grid_channels,
+    )
+
+
 def port_name(plan: Plan) -> str:
     """Return the name of an embodiment's own weights: a module's name has no dots."""
     return re.sub(r"\W", "_", plan.spec.name)
@@ -228,11 +253,3 @@ def _spread(looked: Tensor, there: Tensor | slice, count: int) -> Tensor:
     if isinstance(there, slice):
         return looked
     return looked.new_zeros(count, *looked.shape[1:]).index_put((there,), looked)
-
-
-def _fourier(count: int, width: int) -> Tensor:
-    """Return (count, width): smooth features of a bin's centre, so that neighbouring bins begin alike."""
-    centre = (torch.arange(count) + 0.5) / count
-    angles = centre[:, None] * torch.pi * torch.arange(1, width // 2 + 1)
-    features: Tensor = torch.cat([angles.sin(), angles.cos()], 1) * (2.0 / width) ** 0.5
-    return features

@@ -38,6 +38,8 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        # A pretrained tokenizer has specials of its own; what looks like one in a text is text all the same.
+        tokenizer.encode_special_tokens = True
 
     @classmethod
     def train(cls, corpus: Iterable[str], size: int = 768) -> Vocabulary:

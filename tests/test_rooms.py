@@ -50,7 +50,9 @@ ROOMS = {
     ),
     "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}),
     "policies": room(
-        "embodied embodied.recording policies", {"torch", "transformers", "tokenizers", "safetensors", "scipy", "tqdm"}
+        "embodied embodied.recording policies",
+        {"torch", "transformers", "tokenizers", "safetensors", "scipy", "tqdm"},
+        lazy="peft bitsandbytes",
     ),
 }
 
