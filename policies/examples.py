@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
+from embodied.recording.soundness import require_sound
 from embodied.types import Field
 from policies.layout import Flags, Ids, Plan
 from policies.samples import Array, Frames, Samples
@@ -24,7 +25,11 @@ class Examples:
     """
 
     def __init__(self, reader: DatasetReader, plan: Plan, vocabulary: Vocabulary) -> None:
-        """Raise EmbodiedError for an instruction that is too long for the plan, and where there is nothing to learn."""
+        """Raise DatasetError for numbers that cannot be right, naming file and row.
+
+        Raise EmbodiedError for an instruction that is too long for the plan, and where there is nothing to learn.
+        """
+        require_sound(reader)
         self.reader, self.plan = reader, plan
         self._cameras = {camera.name for camera in reader.spec.cameras}
         self._instructions = [vocabulary.encode_text(text) for text in reader.instructions]
@@ -51,7 +56,6 @@ class Examples:
         self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
         # Executed noise makes later expert actions answers to something the policy has not seen.
         self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
-        self._require_finite()
 
     def __len__(self) -> int:
         return len(self.training_rows)
@@ -88,7 +92,7 @@ class Examples:
         its = self.plan.spec.cameras[camera]
         if its.name not in self._cameras:
             return np.zeros((len(rows), its.height, its.width, 3), np.uint8)
-        return np.stack([self.reader.frame(its.name, int(row)) for row in rows])
+        return self.reader.frames(its.name, rows)
 
     def _past(self, rows: Ids) -> tuple[Frames, Flags]:
         plan = self.plan
@@ -101,18 +105,6 @@ class Examples:
         if its.name in self._cameras:
             past[remembered] = self._frames(0, back[remembered]) if remembered.any() else 0
         return past, remembered & (its.name in self._cameras)
-
-    def _require_finite(self) -> None:
-        for name, values in (("state", self.reader.state), ("action", self.reader.action)):
-            broken = np.argwhere(~np.isfinite(values))
-            if len(broken):
-                row, field = broken[0].tolist()
-                fields = self.reader.spec.state if name == "state" else self.reader.spec.action
-                episode = next(e.index for e in self.reader.episodes if e.start <= row < e.stop)
-                raise EmbodiedError(
-                    f"{self.reader.path}: the {name} {fields[field].name!r} is {values[row, field]} in row {row} "
-                    f"(episode {episode}); embodied data check lists all such rows"
-                )
 
 
 def _columns(wanted: Sequence[Field], there: Sequence[Field]) -> NDArray[np.int64]:

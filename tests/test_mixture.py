@@ -11,6 +11,8 @@ import torch
 
 from embodied.errors import EmbodiedError, SpecMismatchError
 from embodied.recording.reader import DatasetReader
+from embodied.recording.writer import DatasetWriter
+from embodied.types import Limits
 from policies.batch import Batch
 from policies.denoising import CELL_SHARE, GREY, MODES, Denoising, colours, hide
 from policies.embodiments import labels_of, require_part, unite
@@ -97,10 +99,13 @@ def _states(batch: Batch) -> np.ndarray:
     return np.concatenate([p.sequences.tokens[:, p.plan.state] for p in batch.parts if p.plan])
 
 
-def test_what_a_dataset_lacks_is_neither_seen_nor_learnt(reader: DatasetReader) -> None:
-    lacking = named(reader, "toy", cameras=(), state=reader.spec.state[:1], action=reader.spec.action[:1])
-    lacking.state, lacking.action = reader.state[:, :1], reader.action[:, :1]
-    mixture = Mixture([Source(Examples(lacking, TOY_PLAN, VOCABULARY))])
+def test_what_a_dataset_lacks_is_neither_seen_nor_learnt(reader: DatasetReader, tmp_path: Path) -> None:
+    spec = replace(reader.spec, cameras=(), state=reader.spec.state[:1], action=reader.spec.action[:1], limits=Limits())
+    writer = DatasetWriter(tmp_path / "lacking", spec, label_sizes={"target_position": 3})
+    whole = reader.episode(0)
+    writer.add(replace(whole, frames={}, state=whole.state[:, :1], action=whole.action[:, :1]))
+    writer.finish()
+    mixture = Mixture([Source(Examples(DatasetReader(tmp_path / "lacking"), TOY_PLAN, VOCABULARY))])
     (part,) = mixture.batch(0, size=4, seed=0).parts
     visible = part.sequences.visible
     assert not any(visible[:, slots].any() for slots in TOY_PLAN.images)
@@ -211,7 +216,7 @@ def test_a_number_that_is_none_is_named_with_its_row(tmp_path: Path) -> None:
     reader = DatasetReader(record_toy(tmp_path / "data"))
     reader.action = reader.action.copy()
     reader.action[7, 1] = np.nan
-    with pytest.raises(EmbodiedError, match=rf"the action '{reader.spec.action[1].name}' is nan in row 7 \(episode"):
+    with pytest.raises(EmbodiedError, match=rf"nan at '{reader.spec.action[1].name}' in row 7"):
         Examples(reader, TOY_PLAN, VOCABULARY)
 
 
