@@ -14,6 +14,7 @@ TRAINER = "policies.train"
 OPTIONAL = (
     *("batch", "accumulate", "learning_rate", "weight_decay", "warmup", "decay", "seed", "start", "chunk", "latents"),
     *("history", "pack", "denoise", "precision", "compile", "shard", "save_every", "keep"),
+    *("backbone", "vision", "adapt", "rank", "bits"),
 )
 EXAMPLE = """examples:
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000
@@ -21,6 +22,7 @@ EXAMPLE = """examples:
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --dry-run
   embodied finetune --dataset data/mine --start runs/so101 --out runs/mine --steps 2000
   embodied finetune --dataset data/mine --dataset data/so101:20% --start runs/so101 --out runs/both --steps 2000
+  embodied finetune --dataset data/so101 --backbone models/smollm2 --adapt lora --out runs/smollm --steps 2000
   torchrun --nproc-per-node 2 -m embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --shard
 
 Learnt from are the episodes that succeeded, and of the others only what an operator did in the policy's place. Of
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--dry-run", action="store_true", help="tell parameters, tokens, memory and time, and stop")
     _add_data(parser)
+    _add_pretrained(parser)
     _add_optimisation(parser)
     _add_machine(parser)
     _add_watching(parser)
@@ -85,6 +88,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history", type=natural_int, metavar="N", help="earlier frames of the first camera")
     parser.add_argument("--pack", type=natural_int, metavar="TOKENS", help="pack examples into rows as wide as this")
     parser.add_argument("--denoise", type=float, metavar="X", help="share of examples of which something is hidden")
+
+
+def _add_pretrained(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backbone", type=Path, metavar="DIR", help="a pretrained decoder or image-text model as trunk"
+    )
+    parser.add_argument("--vision", type=Path, metavar="DIR", help="a pretrained vision encoder for the frames")
+    parser.add_argument("--adapt", choices=("frozen", "lora", "full"), help="what of them is trained (default lora)")
+    parser.add_argument("--rank", type=positive_int, metavar="N", help="of LoRA's matrices (default 16)")
+    parser.add_argument("--bits", type=int, choices=(8, 4), help="of their frozen weights (default 32)")
 
 
 def _add_optimisation(parser: argparse.ArgumentParser) -> None:

@@ -11,11 +11,15 @@ from typing import Any, Literal
 import torch
 
 from embodied.errors import EmbodiedError
+from policies.backbones.folder import Adapt, Backbone
 from policies.losses import Objective
 
 WARMUP_STEPS = 200
 DECAY_PART = 0.3  # of the steps, at the end, in which the learning rate falls to nothing
-FIXED = ("batch", "seed", "chunk", "latents", "history")  # what a resumed run may not change
+FIXED = (  # what a resumed run may not change
+    *("batch", "seed", "chunk", "latents", "history"),
+    *("backbone", "vision", "adapt", "rank", "bits"),
+)
 UNTOLD = ("out", "save_every", "keep", "rollout")  # what a checkpoint does not tell: nothing learnt depends on it
 PRECISIONS = ("bf16", "fp32")
 
@@ -71,6 +75,15 @@ class TrainConfig:
     keep: int = 2  # the last states of the run that stay
     objective: Objective = field(default_factory=Objective)
     rollout: RolloutPlan | None = None
+    backbone: Path | None = None  # a folder with a pretrained decoder or image-text model; a fresh trunk otherwise
+    vision: Path | None = None  # a folder with a pretrained vision encoder
+    adapt: Adapt = "lora"  # what of them is trained
+    rank: int = 16  # of LoRA's matrices
+    bits: Literal[4, 8] | None = None  # of their frozen weights
+
+    def pretrained(self, folder: Path | None) -> Backbone | None:
+        """Return how the model in a folder is to be adapted; None where there is no folder."""
+        return Backbone(str(folder), self.adapt, self.rank, 2 * self.rank, bits=self.bits) if folder else None
 
     def account(self, samples: int) -> dict[str, Any]:
         """Return what a checkpoint tells of its training; of a folder its name alone, as a path says whose machine."""
@@ -80,7 +93,10 @@ class TrainConfig:
             **told,
             "dataset": names[0] if len(names) == 1 else names,
             "texts": [given.path.resolve().name for given in self.texts],
-            "start": self.start.resolve().name if self.start else None,
+            **{
+                name: path.resolve().name if (path := getattr(self, name)) else None
+                for name in ("start", "backbone", "vision")
+            },
             "samples": samples,
             "torch": torch.__version__,
         }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
 from embodied.types import RobotSpec
+from policies.backbones.words import load_vocabulary
 from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.denoising import Denoising
 from policies.embodiments import by_robot, labels_of, require_part, unite
@@ -72,10 +73,14 @@ def begin(config: TrainConfig, data: Data) -> Checkpoint:
         start = load_checkpoint(config.start)
         _require_known(start, data, f"checkpoint {config.start}")
         return Checkpoint(start.model, start.vocabulary, start.words | words, config.account(0))
-    vocabulary = Vocabulary.train(_corpus(config, data))
+    vocabulary = load_vocabulary(config.backbone) if config.backbone else Vocabulary.train(_corpus(config, data))
     plans = _plans(config, data, vocabulary)
     cameras = max(len(plan.spec.cameras) for plan in plans)
-    sizes = ModelConfig(strides=tuple(4 if i == 0 else 8 for i in range(cameras)))
+    sizes = ModelConfig(
+        strides=tuple(4 if i == 0 else 8 for i in range(cameras)),
+        backbone=config.pretrained(config.backbone),
+        vision=config.pretrained(config.vision),
+    )
     return Checkpoint(PolicyModel(plans, sizes, vocabulary.size), vocabulary, words, config.account(0))
 
 
