@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from policies.trunk import Block, OptionError, Rotation, TrunkOptions, initialise, make_norm, rotary
+from policies.trunk import Block, OptionError, Rotation, TrunkOptions, make_norm, rotary
 from policies.vision import coordinates
 
 THETA_2D = 100.0  # grids are short beside texts: the base of Heo et al. 2024 (RoPE for vision transformers)
@@ -46,7 +46,6 @@ class VisionTransformer(nn.Module):
         if self.options.two_layers:
             self.join = nn.Linear(2 * channels, channels)
         self.norm = make_norm(blocks, channels)
-        self.layers.apply(initialise)
 
     def forward(self, frame: Tensor) -> Tensor:
         """Return the grid's features with coordinates in [-1, 1] appended."""
