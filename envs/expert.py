@@ -10,7 +10,7 @@ import numpy as np
 from embodied.types import Action, Observation, PoseAction, RobotSpec
 from envs.kinematics import ROLL_ZERO_RAD, ArmKinematics, Array, ToolPose
 from envs.layout import PAN_AXIS_X_M
-from envs.motions import MOTIONS, View
+from envs.motions import View
 from envs.scene import Scene
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Expert:
         tool = self._arm.pose(joints[:5])
         goal = np.array(task.goal_position(scene))
         view = look(scene, tool, float(joints[5]), goal)
-        aim = MOTIONS[task.name](view)
+        aim = task.motion(view)
         position = _clear_of_base(tool.position_m + _stride(aim.position_m - tool.position_m))
         target = self._joints_at(position)
         gripper = view.turned(aim.gripper_rad)

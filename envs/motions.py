@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +48,6 @@ class Aim:
     gripper_rad: float
 
 
-Motion = Callable[[View], Aim]
-
-
 def finger_gap(gripper_rad: float) -> float:
     """Return the distance in m between the fingertips; linear to 1 mm up to 0.7 rad."""
     return 0.0161 + 0.0715 * gripper_rad
@@ -66,7 +62,7 @@ def pick_place(view: View) -> Aim:
     """Grasp the cube, carry it over the bowl, let go."""
     away = _distance(view.cube_m, view.goal_m)
     if not view.held:
-        return _leave(view) if away < 0.035 else _grasp(view)
+        return _leave(view) if away < 0.035 else grasp(view)
     return _carry(view, release_m=0.045, tolerance_m=0.012)
 
 
@@ -74,7 +70,7 @@ def stack(view: View) -> Aim:
     """Grasp the cube, carry it over the other, set it down, let go."""
     if not view.held:
         placed = _distance(view.cube_m, view.goal_m) < 0.015 and abs(view.cube_m[2] - view.goal_m[2]) < 0.006
-        return _leave(view) if placed else _grasp(view)
+        return _leave(view) if placed else grasp(view)
     if view.cube_m[2] - view.tip_m[2] > DEEP_M:
         return _put_down(view)
     return _carry(view, release_m=float(view.goal_m[2]) + 0.001, tolerance_m=0.004)
@@ -104,7 +100,7 @@ def push(view: View) -> Aim:
     return Aim(np.array([*(xy - fingers + view.tip_m[:2]), z]), SHUT_RAD)
 
 
-def _grasp(view: View) -> Aim:
+def grasp(view: View) -> Aim:
     """Come down over the cube through a funnel, its fingers on either side, and close where they meet it.
 
     The funnel widens as the fingers close around the cube, and narrows for fingers that are not open above it.
@@ -154,6 +150,3 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 def _distance(a: Array, b: Array) -> float:
     return float(np.hypot(*(a[:2] - b[:2])))
-
-
-MOTIONS: dict[str, Motion] = {"reach": reach, "push": push, "pick_place": pick_place, "stack": stack}

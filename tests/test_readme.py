@@ -16,7 +16,9 @@ import envs.tasks
 from embodied.cli import VERBS
 from embodied.loop import run_episode
 from embodied.safety import safe
+from envs.expert import Expert
 from envs.so101 import make
+from tests.bench.experts import play
 from tests.robot_contract import RobotContract
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +30,8 @@ COMMANDS = sorted({line[1] for line in LINES if line})
 
 
 def example(name: str, folder: Path) -> Path:
-    """Write the README's example whose first line names the file into folder."""
-    (code,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", README, re.DOTALL)
+    """Write the example whose first line names the file, on whatever page it is, into folder."""
+    (code,) = re.findall(rf"```python\n(# {re.escape(name)}\n.*?)```", "\n".join(PAGES), re.DOTALL)
     path = folder / Path(name).name
     path.write_text(code, encoding="utf-8")
     return path
@@ -39,7 +41,7 @@ def example(name: str, folder: Path) -> Path:
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in ("my_robot", "my_policy", "envs.tasks.topple"):
+    for name in ("my_robot", "my_policy", "envs.tasks.topple", "envs.tasks.lift"):
         sys.modules.pop(name, None)
 
 
@@ -88,6 +90,19 @@ def test_a_task_is_one_file(examples: Path, monkeypatch: pytest.MonkeyPatch) -> 
     x, y, z = robot.body.scene.position("cube_0")
     robot.body.scene.place("cube_0", (x, y + 0.06, z), 0.0)
     assert robot.body.task.success(robot.body.scene)
+
+
+def test_the_task_that_the_page_on_finetuning_adds_is_done_by_its_own_expert(
+    examples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example("envs/tasks/lift.py", examples)
+    monkeypatch.setattr(envs.tasks, "__path__", [*envs.tasks.__path__, str(examples)])
+    robot = make(render=False)
+    for disturbed in (False, True):
+        played = [play(robot, Expert(robot.body), "lift", seed, disturbed=disturbed) for seed in range(10)]
+        assert sum(p.success for p in played) >= 9
+    assert re.fullmatch(r"raise the \w+ cube", robot.reset(0, "lift").instruction)
+    assert not robot.body.task.success(robot.body.scene)
 
 
 class TestMyRobot(RobotContract):

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from envs.layout import Layout
+from envs.motions import Aim, View
 from envs.scene import Scene
 
 SLOW_M_S = 0.02  # a cube slower than this counts as at rest
@@ -32,6 +33,9 @@ class Task(Protocol):
 
     def goal_position(self, scene: Scene) -> tuple[float, float, float]:
         """Return the point the target, or the gripper, must come to, m in the base frame."""
+
+    def motion(self, view: View) -> Aim:
+        """Return what a scripted expert wants next; needed for demonstrations only."""
 
 
 def all_tasks() -> dict[str, Task]:

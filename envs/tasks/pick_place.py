@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs import motions
 from envs.layout import (
     BOWL_HEIGHT_M,
     BOWL_INNER_M,
@@ -16,6 +17,7 @@ from envs.layout import (
     draw_colours,
     draw_until,
 )
+from envs.motions import Aim, View
 from envs.scene import Scene
 from envs.tasks import SLOW_M_S, phrase
 
@@ -94,6 +96,10 @@ class PickPlace:
         """Return where the cube's centre would be in the middle of the bowl."""
         x, y, _ = scene.position(scene.shown.goal)
         return x, y, BOWL_FLOOR_M + CUBE_HALF_M
+
+    def motion(self, view: View) -> Aim:
+        """Return what the expert of envs.motions wants next."""
+        return motions.pick_place(view)
 
 
 TASK = PickPlace()

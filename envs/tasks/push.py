@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs import motions
 from envs.layout import CUBE_HALF_M, Item, Layout, Region, clear_of, draw_colours, draw_until
+from envs.motions import Aim, View
 from envs.scene import Scene
 from envs.tasks import SLOW_M_S, phrase
 
@@ -89,6 +91,10 @@ class Push:
         """Return where the cube's centre would be in the middle of the zone."""
         x, y, _ = scene.position(scene.shown.goal)
         return x, y, CUBE_HALF_M
+
+    def motion(self, view: View) -> Aim:
+        """Return what the expert of envs.motions wants next."""
+        return motions.push(view)
 
 
 TASK = Push()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs import motions
 from envs.layout import CUBE_HALF_M, Item, Layout, Region, clear_of, draw_colours, draw_until
+from envs.motions import Aim, View
 from envs.scene import Scene
 from envs.tasks import phrase
 
@@ -79,6 +81,10 @@ class Reach:
         """Return the point above the cube's top face."""
         x, y, z = scene.position(scene.shown.target)
         return x, y, z + CUBE_HALF_M + ABOVE_M
+
+    def motion(self, view: View) -> Aim:
+        """Return what the expert of envs.motions wants next."""
+        return motions.reach(view)
 
 
 TASK = Reach()

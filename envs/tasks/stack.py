@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs import motions
 from envs.layout import CUBE_HALF_M, Item, Layout, Region, clear_of, draw_colours, draw_until
+from envs.motions import Aim, View
 from envs.scene import Scene
 from envs.tasks import SLOW_M_S, phrase
 
@@ -79,6 +81,10 @@ class Stack:
         """Return where the cube's centre would be on top of the other."""
         x, y, z = scene.position(scene.shown.goal)
         return x, y, z + 2 * CUBE_HALF_M
+
+    def motion(self, view: View) -> Aim:
+        """Return what the expert of envs.motions wants next."""
+        return motions.stack(view)
 
 
 TASK = Stack()
