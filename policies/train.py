@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from policies.training.config import Given, RolloutPlan, TrainConfig
 from policies.training.dry_run import describe_run
 from policies.training.faults import naming_faults
 from policies.training.folder import STATE, Folder, check_out, make_out
+from policies.training.precision import Precision, faster_precision
 from policies.training.run import Run
 from policies.training.saving import Saver, newest, read_state
 from policies.training.start import Data, begin, go_on, mix
@@ -68,6 +70,7 @@ def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mix
     check_out(config.out, resume, state is not None)
     data = Data.open(config.data)
     checkpoint = go_on(config, data) if resume else begin(config, data)
+    config = _decided(config, team, checkpoint.trained["precision"] if resume else "auto")
     mixture = mix(config, data, checkpoint)
     run = Run(config, checkpoint, team)
     if resume and state is not None:
@@ -75,6 +78,14 @@ def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mix
         read_state(state, tensors, team)
         run.load(tensors)
     return run, mixture, data
+
+
+def _decided(config: TrainConfig, team: Team, before: Precision) -> TrainConfig:
+    """Return the config with its precision settled: as said, else as in the run that goes on, else the faster one."""
+    if config.precision != "auto" or before != "auto":
+        return replace(config, precision=before if config.precision == "auto" else config.precision)
+    (votes,) = team.sum([float(faster_precision(team.device) == "bf16")])  # all processes must do the same
+    return replace(config, precision="bf16" if 2 * votes > team.world else "fp32")
 
 
 @contextlib.contextmanager

@@ -112,7 +112,9 @@ def _add_optimisation(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--precision", choices=("bf16", "fp32"), help="of matrix products (default bf16)")
+    parser.add_argument(
+        "--precision", choices=("auto", "bf16", "fp32"), help="of matrix products (default auto: the faster one here)"
+    )
     parser.add_argument("--compile", action="store_true", default=None, help="compile the trunk's layers first")
     parser.add_argument("--shard", action="store_true", default=None, help="spread the weights over the processes too")
 

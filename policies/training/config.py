@@ -13,6 +13,7 @@ import torch
 from embodied.errors import EmbodiedError
 from policies.backbones.folder import Adapt, Backbone
 from policies.losses import Objective
+from policies.training.precision import Precision
 
 WARMUP_STEPS = 200
 DECAY_PART = 0.3  # of the steps, at the end, in which the learning rate falls to nothing
@@ -21,7 +22,7 @@ FIXED = (  # what a resumed run may not change
     *("backbone", "vision", "adapt", "rank", "bits"),
 )
 UNTOLD = ("out", "save_every", "keep", "rollout")  # what a checkpoint does not tell: nothing learnt depends on it
-PRECISIONS = ("bf16", "fp32")
+PRECISIONS = ("auto", "bf16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainConfig:
     accumulate: int = 1  # parts that a batch is learnt from one after the other
     warmup: int = WARMUP_STEPS
     decay: float = DECAY_PART
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "auto"
     compile: bool = False
     shard: bool = False  # weights, gradients and optimizer spread over the processes
     denoise: float = 0.0  # of the examples, of which something is hidden and to be told
