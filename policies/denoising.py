@@ -7,6 +7,7 @@ of a chunk later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,19 +34,26 @@ class Denoising:
     share: float = 0.0  # of a robot's examples
     modalities: tuple[int, ...] = (IMAGE, STATE, TEXT)
 
-    def corrupt(self, plan: Plan, samples: Samples, rng: np.random.Generator) -> tuple[Samples, Corruption | None]:
-        """Hide something of a share of the samples, and return them with what there is to be told."""
+    def corrupt(
+        self, plan: Plan, samples: Samples, random: Sequence[np.random.Generator]
+    ) -> tuple[Samples, Corruption | None]:
+        """Hide something of a share of the samples, and return them with what there is to be told.
+
+        random: a generator for each of them.
+        """
         if not self.share or not plan.rebuild:
             return samples, None
         count = len(samples)
-        noisy = rng.random(count) < self.share
-        mode = np.where(noisy, rng.choice(MODES, count), PAD)
-        modality = rng.choice([m for m in self.modalities if m != IMAGE or plan.spec.cameras], count)
+        possible = [m for m in self.modalities if m != IMAGE or plan.spec.cameras]
+        noisy = np.array([rng.random() < self.share for rng in random])
+        mode = np.array([rng.choice(MODES) if gone else PAD for rng, gone in zip(random, noisy, strict=True)])
+        modality = np.array([rng.choice(possible) for rng in random])
         state = np.zeros((count, len(plan.spec.state)), bool)
         cells = np.full((count, plan.rebuild**2, COLOURS), UNSUPERVISED, np.int64)
         said = [[] if gone else ids for gone, ids in zip(noisy, samples.text, strict=True)]
         hidden = _Hidden(samples, list(samples.instruction), said)
         for row in np.flatnonzero(noisy).tolist():
+            rng = random[row]
             if modality[row] == STATE:
                 state[row] = hide(int(mode[row]), state.shape[1], RANDOM_SHARE, rng)
             elif modality[row] == TEXT:

@@ -16,7 +16,7 @@ from embodied.errors import EmbodiedError
 from policies.batch import Batch, Part, pack
 from policies.denoising import Denoising
 from policies.examples import Examples
-from policies.layout import Ids, Plan, lay_out
+from policies.layout import Flags, Ids, Plan, lay_out
 from policies.samples import Samples, join
 from policies.texts import Texts
 
@@ -34,10 +34,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Draw:
-    """What a batch is to consist of: for each example its source and its row there."""
+    """What a batch is to consist of: for each example its source, its row there, and a seed of its own.
+
+    What is random about an example comes from its seed, so it is the same in whichever part of a batch it is made.
+    """
 
     source: Ids
     row: Ids
+    seed: Ids
+
+    def random(self, chosen: Flags) -> list[np.random.Generator]:
+        """Return a generator for each of the chosen examples."""
+        return [np.random.default_rng(int(seed)) for seed in self.seed[chosen]]
 
 
 class Mixture:
@@ -58,29 +66,37 @@ class Mixture:
         rng = np.random.default_rng([seed, number])
         source = rng.choice(len(self.sources), size, p=self.shares)
         lengths = np.array([len(s.data.training_rows) for s in self.sources])
-        return Draw(source, (rng.random(size) * lengths[source]).astype(np.int64))
+        row = (rng.random(size) * lengths[source]).astype(np.int64)
+        return Draw(source, row, rng.integers(2**62, size=size))
 
     def batch(self, number: int, *, size: int, seed: int, rank: int = 0, world: int = 1) -> Batch:
         """Make the batch of that number; of world processes, rank makes its own part of it, every world-th example."""
         drawn = self.draw(number, size=size, seed=seed)
-        mine = Draw(drawn.source[rank::world], drawn.row[rank::world])
+        mine = Draw(drawn.source[rank::world], drawn.row[rank::world], drawn.seed[rank::world])
         rows = [self.sources[s].data.training_rows[r] for s, r in zip(mine.source, mine.row, strict=True)]
-        return self.make(replace(mine, row=np.array(rows)), np.random.default_rng([seed, number, rank]))
+        return self.make(replace(mine, row=np.array(rows)))
 
-    def make(self, drawn: Draw, rng: np.random.Generator) -> Batch:
+    def make(self, drawn: Draw) -> Batch:
         """Make the batch of drawn examples; the row of each is one of its dataset."""
         samples: dict[str, list[Samples]] = {}
+        random: dict[str, list[np.random.Generator]] = {}
         parts: list[Part] = []
         for index, source in enumerate(self.sources):
-            rows = drawn.row[drawn.source == index]
+            chosen = drawn.source == index
+            rows = drawn.row[chosen]
             if not len(rows):
                 continue
             if isinstance(source.data, Texts):
-                parts.append(Part(None, source.data.sequences(rows, rng), []))
+                parts.append(Part(None, source.data.sequences(rows, drawn.random(chosen)), []))
             else:
                 taken = source.data.samples(rows, later=self.denoising.share > 0)
-                samples.setdefault(source.data.plan.spec.name, []).append(taken)
-        robots = [self._part(plan, join(found), rng) for plan in self.plans if (found := samples.get(plan.spec.name))]
+                samples.setdefault(name := source.data.plan.spec.name, []).append(taken)
+                random.setdefault(name, []).extend(drawn.random(chosen))
+        robots = [
+            self._part(plan, join(found), random[plan.spec.name])
+            for plan in self.plans
+            if (found := samples.get(plan.spec.name))
+        ]
         return pack([*robots, *parts], self.width)
 
     def training(
@@ -123,10 +139,10 @@ class Mixture:
         for number in range(batches if len(row) else 0):
             rng = np.random.default_rng([0, number])
             chosen = rng.choice(len(row), size)
-            yield calm.make(Draw(source[chosen], row[chosen]), rng)
+            yield calm.make(Draw(source[chosen], row[chosen], rng.integers(2**62, size=size)))
 
-    def _part(self, plan: Plan, samples: Samples, rng: np.random.Generator) -> Part:
-        samples, corruption = self.denoising.corrupt(plan, samples, rng)
+    def _part(self, plan: Plan, samples: Samples, random: Sequence[np.random.Generator]) -> Part:
+        samples, corruption = self.denoising.corrupt(plan, samples, random)
         sequences = lay_out(
             plan,
             instruction=samples.instruction,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,12 @@ class Texts:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def sequences(self, rows: Ids, rng: np.random.Generator) -> Sequences:
-        """Lay out these texts; one without a prompt is cut in two at random, the latter part to be written."""
-        pairs = [self._cut(self._pairs[row], rng) for row in rows]
+    def sequences(self, rows: Ids, random: Sequence[np.random.Generator]) -> Sequences:
+        """Lay out these texts; one without a prompt is cut in two at random, the latter part to be written.
+
+        random: a generator for each of them.
+        """
+        pairs = [self._cut(self._pairs[row], rng) for row, rng in zip(rows, random, strict=True)]
         return lay_out_text([prompt for prompt, _ in pairs], [answer for _, answer in pairs])
 
     def _cut(self, pair: Pair, rng: np.random.Generator) -> Pair:

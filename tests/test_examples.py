@@ -34,8 +34,8 @@ def examples(reader: DatasetReader) -> Examples:
 
 def rows_of(examples: Examples, *rows: int) -> Part:
     """Return these rows of the dataset as a batch has them."""
-    drawn = Draw(np.zeros(len(rows), np.int64), np.array(rows))
-    return Mixture([Source(examples)]).make(drawn, np.random.default_rng(0)).parts[0]
+    drawn = Draw(np.zeros(len(rows), np.int64), np.array(rows), np.arange(len(rows)))
+    return Mixture([Source(examples)]).make(drawn).parts[0]
 
 
 def drawn(examples: Examples, first: int, last: int, seed: int = 0) -> list[Batch]:

@@ -201,7 +201,7 @@ def test_text_is_cut_at_random_and_prompts_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "reach", "answer": "the red cube"}\n{"answer": "push the blue cube"}\n')
     pairs = Texts(path, VOCABULARY)
-    sequences = pairs.sequences(np.array([0, 1, 1, 1]), np.random.default_rng(0))
+    sequences = pairs.sequences(np.array([0, 1, 1, 1]), [np.random.default_rng(i) for i in range(4)])
     assert [t for t in sequences.tokens[0, 1 : sequences.prefix].tolist() if t] == VOCABULARY.encode_text("reach")
     assert len({tuple(row) for row in sequences.tokens[1:].tolist()}) > 1
     for bad, said in (("{}", "line 1 is no object with an 'answer'"), ("", "no text in it")):

@@ -41,8 +41,11 @@ class Run:
             for block in blocks(self.model):
                 block.compile(dynamic=True)
         self.spread = spread(self.learner, team, shard=config.shard)
-        self.average = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p.numel()}
+        state, moving = self.model.state_dict(), {own(p).data_ptr() for p in self.trained.values()}
+        self._moving = [name for name, tensor in state.items() if own(tensor).data_ptr() in moving]
+        # What is frozen is its own average, and may be a large language model: it is not kept twice.
+        self.average = {name: t.detach().clone() if name in self._moving else t for name, t in state.items()}
         matrices = [p for p in self.trained.values() if p.ndim >= 2]
         others = [p for p in self.trained.values() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -85,7 +88,7 @@ class Run:
     def tensors(self) -> dict[str, Tensor]:
         """Return the whole state by name, tensors alone; of shards those of this process."""
         found = {f"model.{n}": t for n, t in self.model.state_dict().items()}
-        found |= {f"average.{n}": t for n, t in self.average.items()}
+        found |= {f"average.{n}": self.average[n] for n in self._moving}
         for name, parameter in self.trained.items():
             state = self.optimizer.state[parameter] or _no_moments(parameter)
             found |= {f"optimizer.{key}.{name}": state[key] for key in MOMENTS}
@@ -107,7 +110,8 @@ class Run:
         return self.checkpoint.with_trained({**account, "step": self.step}), weights
 
     def _compute_gradients(self, parts: Sequence[Batch]) -> Learnt:
-        names, team = [*self.config.objective.weights], self.team
+        weights, team = self.config.objective.weights, self.team
+        names = [*weights]
         counted = [count(part) for part in parts]
         sums = team.sum([sum(each.get(name, 0) for each in counted) for name in names])
         counts = {name: int(total) for name, total in zip(names, sums, strict=True)}
@@ -122,12 +126,15 @@ class Run:
                 torch.autograd.backward(total * team.world)
             results += [float(total.detach()), *(float(terms[n].detach()) if n in terms else 0.0 for n in names)]
         loss, *sums = team.sum(results.tolist())
-        return Learnt(loss, {name: value for name, value in zip(names, sums, strict=True) if counts[name]})
+        return Learnt(
+            loss, {name: value for name, value in zip(names, sums, strict=True) if counts[name] and weights[name]}
+        )
 
     def _average(self) -> None:
         decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
         state = self.model.state_dict()
-        torch._foreach_lerp_([own(t) for t in self.average.values()], [own(state[n]) for n in self.average], 1 - decay)
+        averages, weights = ([own(source[n]) for n in self._moving] for source in (self.average, state))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
 
 def _fill(state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

@@ -53,19 +53,25 @@ class Team:
 
 @contextlib.contextmanager
 def join_team() -> Iterator[Team]:
-    """Yield the team that torchrun started, over gloo, or nccl on GPUs; without torchrun a team of one."""
+    """Yield the team that torchrun started, over gloo, or nccl on GPUs; without torchrun a team of one.
+
+    A process group that there is already is used, and left.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if "WORLD_SIZE" not in os.environ:
+    if "WORLD_SIZE" not in os.environ and not dist.is_initialized():
         yield Team(device=device)
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    found = dist.is_initialized()
+    if not found:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), device)
     finally:
-        dist.destroy_process_group()
+        if not found:
+            dist.destroy_process_group()
 
 
 class Learner(nn.Module):
