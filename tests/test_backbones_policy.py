@@ -81,7 +81,7 @@ def test_a_frozen_trunk_s_weights_stay_in_its_folder_and_must_be_there(tmp_path:
     folder = make("llama", tmp_path)
     build(folder, vision=make("vit", tmp_path)).save(tmp_path / "saved")
     loaded = load_checkpoint(tmp_path / "saved")
-    assert not [n for n in loaded.model.state_dict() if "base_layer" in n or "text.weight" in n or "tower.emb" in n]
+    assert not [n for n in loaded.model.state_dict() if "base_layer" in n or "embedding.text" in n or "tower.emb" in n]
     folder.rename(tmp_path / "moved")
     with pytest.raises(BackboneError, match=r"backbone .*llama: no such folder"):
         load_checkpoint(tmp_path / "saved")
