@@ -22,6 +22,7 @@ IDS = range(253)
 READ_WITHIN_MS = 13.0  # what one reading may take, retries included: a tick of 20 ms has other work
 LEAST_ANSWER_MS = 1.0  # with less left there is no point in asking again
 UNHURRIED_MS = 25.0  # an answer outside the loop may come late: the machine may be busy
+UNHURRIED_TRIES = 12  # of one register, before a servo is said not to answer
 SCAN_MS = 8.0
 LOST_AFTER = 5  # readings in a row,
 LOST_S = 0.4  # and so long: a machine that is busy may hold back an answer for several ticks
@@ -179,7 +180,7 @@ class Bus:
     def get(self, id: int, register: str) -> int:
         """Return a register's value; raise ServoError, which names both, where the servo does not answer."""
         with self._link.patience(UNHURRIED_MS):
-            value = self._link.ask(id, register)
+            value = self._link.ask(id, register, tries=UNHURRIED_TRIES)
         if value is None:
             raise ServoError(f"servo {id} on {self.name} does not answer when asked for its {register}")
         return value

@@ -27,7 +27,7 @@ Next, in another terminal (`. .venv/bin/activate` first):
 """
 ON = """  embodied collect --teleop keyboard --robot embodied.robots.so101 --options {file} \\
       --task reach --episodes 5 --show 8000 --out data/mine
-  embodied finetune --dataset data/mine --out runs/mine --steps 100 --start policies/checkpoints/so101 --precision fp32
+  embodied finetune --dataset data/mine --out runs/mine --steps 100 --start policies/checkpoints/so101
   embodied rollout --robot embodied.robots.so101 --options {file} --policy policies.token \\
       --checkpoint runs/mine --task reach --episodes 5 --mode async --out runs/first
 """
