@@ -125,7 +125,7 @@ def _renew(tensors: Mapping[str, Tensor], model: PolicyModel) -> dict[str, Tenso
     port = f"ports.{port_name(model.plans[0])}"
     own = ("position", "locate_head", "pose_head")
     found = {f"{port}.{n}" if n.startswith(own) else n: t for n, t in tensors.items() if "embed_tokens" not in n}
-    table = model.embedding.weight.detach().clone()
+    table = model.state_dict()["embedding.weight"].clone()
     table[:OLD_SPECIALS] = found["embedding.weight"][:OLD_SPECIALS]
     table[FIRST_VALUE:] = found["embedding.weight"][OLD_SPECIALS:]
     return {**found, "embedding.weight": table}

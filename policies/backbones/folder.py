@@ -132,7 +132,7 @@ def _open(auto: Any, folder: Path, files: list[Path], attention: str | None) -> 
     packed = gguf_options(files)
     # Packed GGUF weights could be neither adapted nor trained; safetensors alone, as the other format unpickles.
     options = {**packed, "quantization_config": GgufConfig(dequantize=True)} if packed else {"use_safetensors": True}
-    logging.disable_progress_bar()  # a folder is read in a moment
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a folder is read in a moment
     try:
         model, told = auto.from_pretrained(
             folder,
