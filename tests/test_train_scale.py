@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from embodied.cli import main
 from policies.checkpoint import load_checkpoint
 from policies.training.folder import STATE
 from policies.training.saving import newest
-from tests.training_data import Material, finish, losses_of, make_material, start_training
+from tests.training_data import Material, finish, losses_of, make_material, start_team
 
 STEPS = 6
 TOLERANCE = 2e-5  # of a loss: sums are taken in another order, in float32
@@ -40,7 +42,7 @@ def alone(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def together(material: Material, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Train in two processes that torchrun starts, once in each way, and resume with two what one began."""
+    """Train in two processes, once in each way, and resume with two what one began."""
     folder = tmp_path_factory.mktemp("together")
     outs = {name: folder / name for name in RUNS}
     one = folder / "begun by one"
@@ -48,9 +50,8 @@ def together(material: Material, tmp_path_factory: pytest.TempPathFactory) -> di
     commands = [material.arguments(outs[name], *more) for name, more in RUNS.items()]
     commands.append(material.arguments(one, "--steps", str(STEPS), "--decay", "0", "--resume", "--shard"))
     commands.append(material.arguments(folder / "steady", "--steps", str(STEPS), "--decay", "0"))
-    (folder / "commands.json").write_text(json.dumps(commands))
-    prefix = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
-    assert finish(start_training([str(folder / "commands.json")], prefix=(*prefix, "tests/two_processes.py"))) == 0
+    team = start_team(commands, folder / "log")
+    assert [finish(process) for process in team] == [0, 0], (folder / "log.0").read_text()
     return {**outs, "begun by one": one, "steady": folder / "steady"}
 
 
@@ -109,3 +110,17 @@ def test_a_batch_that_cannot_be_split_is_refused(
 ) -> None:
     assert main(material.arguments(tmp_path / "run", "--steps", "1", "--accumulate", "3")) == 2
     assert "it takes a multiple of 3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--shard",)])
+def test_torchrun_starts_the_same_command(
+    material: Material, alone: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    out = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*torchrun, "-m", "embodied", *material.arguments(out, "--steps", str(STEPS), *more)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(curve(out), curve(alone), rtol=TOLERANCE)

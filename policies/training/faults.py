@@ -12,9 +12,9 @@ import torch
 from embodied.errors import EmbodiedError
 from policies.training.config import TrainConfig
 from policies.training.folder import STATE
+from policies.training.memory import lacks_memory
 from policies.training.saving import newest
 
-MEMORY = re.compile(r"(allocate|enough|out of|insufficient) memory|bad_alloc|can't start new thread", re.IGNORECASE)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,9 +34,7 @@ def naming_faults(config: TrainConfig) -> Iterator[None]:
 def _name(config: TrainConfig, error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in FULL:
         return f"cannot write to {config.out}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno != errno.ENOMEM:
-        return ""
-    if not isinstance(error, MemoryError | torch.OutOfMemoryError | OSError) and not MEMORY.search(str(error)):
+    if not lacks_memory(error):
         return ""
     asked = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ [KMGT]iB)", str(error))
     more = f" when {asked[1] + ' bytes' if asked[1] else asked[2]} more were asked for" if asked else ""

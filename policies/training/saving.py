@@ -17,14 +17,16 @@ from types import TracebackType
 
 import torch.distributed as dist
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
 
 from embodied.errors import EmbodiedError
+from policies.training.memory import lacks_memory
 from policies.training.team import Team
 
 FILE = "shard-00001-model-00001-of-00001.safetensors"  # as torch calls the only one
@@ -124,19 +126,43 @@ def newest(folder: Path) -> Path | None:
 def read_state(path: Path, tensors: Mapping[str, Tensor], team: Team) -> None:
     """Fill tensors, shards too, by their names; raise EmbodiedError if the state is damaged or of another model."""
     try:
-        with _quiet():
-            reader = HuggingFaceStorageReader(str(path))
-            load(dict(tensors), storage_reader=reader, no_dist=team.world == 1)
+        if [file.name for file in path.iterdir()] == [FILE] and not any(
+            isinstance(t, DTensor) for t in tensors.values()
+        ):
+            _fill(tensors, load_file(path / FILE))
+        else:
+            with _quiet():
+                load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=team.world == 1)
     except (CheckpointException, SafetensorError, RuntimeError, KeyError, ValueError, AssertionError, OSError) as error:
+        first = _first(error)
+        if not isinstance(first, Exception):
+            raise first from error  # someone wants to stop, and torch took that for a failure to read
+        if lacks_memory(first):
+            raise MemoryError(str(first)) from error
         raise EmbodiedError(
             f"{path} is damaged or of another model ({cause(error)}); begin again in another --out"
         ) from error
 
 
+def _fill(tensors: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    if missing := [name for name in tensors if name not in found]:
+        raise ValueError(f"no {missing[0]} in it")
+    for name, tensor in tensors.items():
+        if found[name].shape != tensor.shape:
+            raise ValueError(f"{name} is {[*found[name].shape]}, not {[*tensor.shape]}")
+        tensor.detach().copy_(found[name])
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what an error, perhaps of several processes, comes of."""
+    if isinstance(error, CheckpointException) and error.failures:
+        return next(iter(error.failures.values()))[0]
+    return error
+
+
 def cause(error: BaseException) -> str:
     """Return in one line what an error, perhaps of several processes, comes down to."""
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
+    error = _first(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0][:200]
