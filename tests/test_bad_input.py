@@ -8,6 +8,7 @@ import socket
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.cli import main
@@ -173,8 +174,12 @@ SPEC_EDITS = {
 def test_a_checkpoint_for_a_robot_that_differs_in_one_thing_is_refused(difference, folder, tmp_path):
     shutil.copytree(folder / "good", tmp_path / "edited")
     content = json.loads((tmp_path / "edited/config.json").read_text())
-    SPEC_EDITS[difference](content["spec"])
+    SPEC_EDITS[difference](content["plans"][0]["spec"])
     (tmp_path / "edited/config.json").write_text(json.dumps(content))
+    weights = load_file(tmp_path / "edited/model.safetensors")  # those of one robot alone go by its name
+    name = content["plans"][0]["spec"]["name"]
+    renamed = {key.replace("ports.toy.", f"ports.{name}."): tensor for key, tensor in weights.items()}
+    save_file(renamed, tmp_path / "edited/model.safetensors")
     with pytest.raises(SpecMismatchError, match=re.escape(f"- {difference}")):
         make(tmp_path / "edited", horizon=1).reset("reach the target", ToyRobot(16, -1).spec)
 

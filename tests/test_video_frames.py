@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from embodied.recording.format import DatasetError
 from embodied.recording.reader import DatasetReader
+from embodied.recording.scheduling import ordinary_scheduling
 from embodied.recording.video_decoder import VideoDecoder
 from embodied.recording.video_index import index_video
+from embodied.recording.video_writer import VideoWriter
 from embodied.recording.writer import DatasetWriter
 from embodied.types import Camera, RobotSpec
 from tests.test_recording import LABELS, SPEC, record
@@ -25,7 +28,7 @@ FRAMES = 30
 
 def film(path: Path, encoder: str, options: dict[str, str], rate: int = 10) -> Path:
     """Write a video whose frames brighten."""
-    with av.open(str(path), "w") as container:
+    with ordinary_scheduling(), av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=Fraction(rate), options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for i in range(FRAMES):
@@ -203,3 +206,12 @@ def test_an_odd_size_is_no_video(tmp_path):
         DatasetWriter(tmp_path, odd, video="h264")
     with pytest.raises(DatasetError, match=r"no codec 'gif'; there are \['av1', 'h264'\]"):
         DatasetWriter(tmp_path, SPEC, video="gif")
+
+
+def test_an_encoder_leaves_the_scheduling_of_whoever_opens_it_alone(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/task"))
+    writer = VideoWriter(tmp_path, "front", Camera("front", 32, 32, 45.0), fps=10, codec="av1")
+    writer.add([np.zeros((32, 32, 3), np.uint8)] * 3)
+    its = set(os.listdir("/proc/self/task")) - before
+    assert its and {os.sched_getscheduler(int(thread)) for thread in (0, *its)} == {os.SCHED_OTHER}
+    writer.close()

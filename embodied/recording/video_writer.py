@@ -13,6 +13,7 @@ from typing import Any
 import av
 
 from embodied.recording import format as layout
+from embodied.recording.scheduling import ordinary_scheduling
 from embodied.types import Camera, Frame
 
 GOP = 2  # lerobot's own: a random frame costs two decoded ones at most
@@ -117,6 +118,8 @@ class VideoWriter:
         self._stream.width, self._stream.height = self._camera.width, self._camera.height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = 1 / self._rate
+        with ordinary_scheduling():
+            self._stream.codec_context.open()
 
     def _mux(self, packets: Iterable[Any]) -> None:
         for packet in packets:
