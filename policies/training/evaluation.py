@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from policies.vocabulary import FIRST_TEXT
 
 SIZE, BATCHES = 64, 6
 SAMPLES = 3
+CHUNK = "pose_error"
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,30 @@ class Sample:
 def evaluate(run: Run, mixture: Mixture) -> dict[str, float]:
     """Return the held-out loss and its terms, and errors: of the chunk as a part of range, of each label in its unit.
 
-    A label's is the median distance. Every process must call it, and each finds the same. Empty where no episode is
-    held out.
+    All are of all held-out examples together, however batches share them out. The chunk's is the mean distance, a
+    label's the median. Every process must call it, and each finds the same. Empty where no episode is held out.
     """
-    losses: list[dict[str, float]] = []
-    pose: list[float] = []
-    labels: dict[str, list[NDArray[Any]]] = {}
+    sums: dict[str, float] = defaultdict(float)
+    counts: Counter[str] = Counter()
+    errors: dict[str, list[NDArray[Any]]] = {}
     with run.averaged():
         for batch in mixture.validation(size=SIZE, batches=BATCHES):
+            counted = count(batch)
             with run.autocast():
-                total, terms, answers = run.learner(batch, count(batch))
-            losses.append({"held_out_loss": float(total), **{f"held_out_loss_{n}": float(t) for n, t in terms.items()}})
+                _, terms, answers = run.learner(batch, counted)
+            for name, term in terms.items():
+                sums[name] += float(term) * counted[name]
+                counts[name] += counted[name]
             for part, answer in zip(batch.parts, answers, strict=True):
-                _add_errors(part, answer, pose, labels)
-    means = {name: float(np.mean([each[name] for each in losses])) for name in (losses[0] if losses else ())}
-    medians = {name: float(np.median(np.concatenate(errors))) for name, errors in labels.items()}
-    return {**means, "pose_error": float(np.mean(pose)), **medians} if pose else means
+                for name, gaps in _errors(part, answer).items():
+                    errors.setdefault(name, []).append(gaps)
+    means = {name: sums[name] / number for name, number in counts.items() if number}
+    weighted = [run.config.objective.weights[name] * mean for name, mean in means.items()]
+    return {
+        **({"held_out_loss": sum(weighted)} if means else {}),
+        **{f"held_out_loss_{name}": mean for name, mean in means.items()},
+        **{name: float((np.mean if name == CHUNK else np.median)(np.concatenate(e))) for name, e in errors.items()},
+    }
 
 
 @torch.no_grad()
@@ -90,15 +100,13 @@ def describe(samples: Sequence[Sample]) -> str:
     return "\n".join(lines)
 
 
-def _add_errors(part: Part, answer: Answers, pose: list[float], labels: dict[str, list[NDArray[Any]]]) -> None:
+def _errors(part: Part, answer: Answers) -> dict[str, NDArray[Any]]:
+    """Return how far off a part's answers, chunk and labels, are where the true ones are known, each (E,)."""
     if part.plan is None:
-        return
+        return {}
     asked = part.sequences.pose_targets != UNSUPERVISED
-    found = mean_bins(answer.pose).cpu().numpy()
-    if asked.any():
-        pose.append(float(np.abs(found - part.sequences.pose_targets)[asked].mean()) / BINS)
-    for name, errors in label_errors(part.plan, part, answer).items():
-        labels.setdefault(name, []).append(errors)
+    gap = np.abs(mean_bins(answer.pose).cpu().numpy() - part.sequences.pose_targets)[asked] / BINS
+    return {**label_errors(part.plan, part, answer), **({CHUNK: gap} if len(gap) else {})}
 
 
 def label_errors(plan: Plan, part: Part, answer: Answers) -> dict[str, NDArray[Any]]:
