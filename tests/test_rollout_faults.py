@@ -143,7 +143,8 @@ def limited(kilobytes: int, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def test_a_disk_that_is_full_while_recording_keeps_every_row_that_fitted(tmp_path):
-    ran = limited(20, *TOY, "--episodes", "3", "--record", "3", "--videos", "0", "--out", str(tmp_path / "out"))
+    # An episode takes 55 KiB as it is recorded, the list of episodes 47.
+    ran = limited(51, *TOY, "--episodes", "3", "--record", "3", "--videos", "0", "--out", str(tmp_path / "out"))
     assert ran.returncode == 2 and "cannot be written" in ran.stderr.splitlines()[-1]
     assert "Traceback" not in ran.stderr and "out.partial" in ran.stderr
     reader = DatasetReader(tmp_path / "out.partial" / "recording")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embodied.recording import jpeg
 from embodied.recording.format import DatasetError
+from embodied.recording.tables import naming_broken
 from embodied.recording.video_decoder import VideoDecoder
 from embodied.recording.video_index import VideoIndex, VideoIndexes
 from embodied.types import Camera, Frame
@@ -96,11 +97,9 @@ class Pictures:
 
     def _read(self, group: int) -> pa.Array:
         file, inner = self._places[group]
-        try:
-            with pq.ParquetFile(self._files[file], metadata=self._about[file], memory_map=True) as parquet:
-                column = parquet.read_row_group(inner, columns=[self._column], use_threads=False).column(0)
-        except (OSError, pa.ArrowException) as error:
-            raise DatasetError(self._files[file], f"truncated or not parquet ({error})") from error
+        path, about = self._files[file], self._about[file]
+        with naming_broken(path), pq.ParquetFile(path, metadata=about, memory_map=True) as parquet:
+            column = parquet.read_row_group(inner, columns=[self._column], use_threads=False).column(0)
         return column.combine_chunks().field("bytes")
 
 
@@ -203,9 +202,5 @@ def gather(store: FrameStore, camera: Camera, rows: Sequence[int], threads: int)
 
 
 def _metadata(file: Path) -> pq.FileMetaData:
-    try:
+    with naming_broken(file):
         return pq.read_metadata(file, memory_map=True)
-    except FileNotFoundError:
-        raise DatasetError(file, "no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(file, f"truncated or not parquet ({error})") from error

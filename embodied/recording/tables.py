@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +19,33 @@ from embodied.recording.format import DatasetError
 ROWS_PER_GROUP = 64  # what a random frame reads: 0.4 MB of JPEGs at 128x128
 
 
-def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """Return columns of a parquet file, all by default; raise DatasetError if it is absent, broken, or lacks one."""
+@contextmanager
+def naming_broken(file: Path) -> Iterator[None]:
+    """Raise DatasetError where a parquet file that is read within is absent or broken; a lack of memory passes."""
     try:
-        with pq.ParquetFile(file, memory_map=True) as parquet:
-            if missing := [name for name in columns or () if name not in parquet.schema_arrow.names]:
-                raise DatasetError(file, f"no column {missing}; it has {parquet.schema_arrow.names}")
-            return parquet.read(columns)
+        yield
     except FileNotFoundError:
         raise DatasetError(file, "no such file") from None
+    except MemoryError:  # which arrow's is, beside an ArrowException
+        raise
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise MemoryError(str(error)) from error
         raise DatasetError(file, f"truncated or not parquet ({error})") from error
+
+
+def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    """Return columns of a parquet file, all by default; raise DatasetError if it is absent, broken, or lacks one."""
+    with naming_broken(file), pq.ParquetFile(file, memory_map=True) as parquet:
+        if missing := [name for name in columns or () if name not in parquet.schema_arrow.names]:
+            raise DatasetError(file, f"no column {missing}; it has {parquet.schema_arrow.names}")
+        return parquet.read(columns)
 
 
 def column_names(file: Path) -> list[str]:
     """Return the names of a parquet file's columns; raise DatasetError if it is absent or broken."""
-    try:
+    with naming_broken(file):
         return list(pq.read_schema(file).names)
-    except FileNotFoundError:
-        raise DatasetError(file, "no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(file, f"truncated or not parquet ({error})") from error
 
 
 def write_table(path: Path, table: pa.Table, *, image_columns: int = 0) -> None:
