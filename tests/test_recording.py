@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,9 +10,11 @@ import pytest
 
 from embodied.errors import UnknownNameError
 from embodied.recording import jpeg
+from embodied.recording.checks import check_dataset
 from embodied.recording.episode import EpisodeRecorder
 from embodied.recording.format import DatasetError
 from embodied.recording.reader import DatasetReader
+from embodied.recording.soundness import require_sound
 from embodied.recording.stats import ImageStatistics
 from embodied.recording.writer import DatasetWriter
 from embodied.types import Camera, Field, Observation, RobotSpec, Step
@@ -100,6 +103,18 @@ def test_frames_come_back_in_rgb_whatever_file_they_lie_in(dataset, episodes):
         assert frame.dtype == np.uint8
         assert np.abs(frame[5, 5].astype(int) - (200, reader.frame_index[row], seed)).max() <= 3
     assert reader.jpeg("front", 6).tobytes() == episodes[1].frames["front"][1]
+
+
+def test_a_robot_without_a_state_is_recorded_and_nothing_is_wrong_with_it(tmp_path, episodes):
+    spec = replace(SPEC, state=())
+    writer = DatasetWriter(tmp_path / "data", spec, label_sizes=LABELS)
+    for episode in episodes:
+        writer.add(replace(episode, state=episode.state[:, :0]))
+    writer.finish()
+    reader = DatasetReader(tmp_path / "data")
+    assert reader.spec == spec and reader.state.shape == (16, 0) and reader.episode(1).state.shape == (7, 0)
+    assert [finding.level for finding in check_dataset(tmp_path / "data") if finding.level == "error"] == []
+    require_sound(reader)
 
 
 def test_frames_can_be_read_from_several_threads(dataset):

@@ -171,8 +171,8 @@ def _check_values(
 def _check_statistics(dataset: Examined) -> Iterator[Finding]:
     wrong: dict[str, list[str]] = defaultdict(list)
     for name, values in ((layout.STATE, dataset.reader.state), (layout.ACTION, dataset.reader.action)):
-        if (actual := of_column(values)) is None:
-            continue  # found already: a value is not finite
+        if not values.shape[1] or (actual := of_column(values)) is None:
+            continue  # a robot without a state, or found already: a value is not finite
         stored = dataset.reader.stats.get(name)
         if not isinstance(stored, dict):
             wrong[name].append("is not in it")

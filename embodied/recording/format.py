@@ -75,7 +75,8 @@ def features(spec: RobotSpec, label_sizes: Mapping[str, int], *, visual: str = "
         }
         for c in spec.cameras
     }
-    found[STATE] = _vector([f.name for f in spec.state])
+    if spec.state:  # parquet has no lists of no numbers
+        found[STATE] = _vector([f.name for f in spec.state])
     found[ACTION] = _vector([f.name for f in spec.action])
     for name, size in sorted(label_sizes.items()):
         found[f"{LABEL_PREFIX}{name}"] = _vector([f"{name}_{i}" for i in range(size)])
