@@ -37,34 +37,46 @@ class Denoising:
     def corrupt(
         self, plan: Plan, samples: Samples, random: Sequence[np.random.Generator]
     ) -> tuple[Samples, Corruption | None]:
-        """Hide something of a share of the samples, and return them with what there is to be told.
+        """Hide something that is there of a share of the samples, and return them with what there is to be told.
 
         random: a generator for each of them.
         """
         if not self.share or not plan.rebuild:
             return samples, None
         count = len(samples)
-        possible = [m for m in self.modalities if m != IMAGE or plan.spec.cameras]
-        noisy = np.array([rng.random() < self.share for rng in random])
-        mode = np.array([rng.choice(MODES) if gone else PAD for rng, gone in zip(random, noisy, strict=True)])
-        modality = np.array([rng.choice(possible) for rng in random])
+        mode, modality = self._choose(samples, random)
         state = np.zeros((count, len(plan.spec.state)), bool)
         cells = np.full((count, plan.rebuild**2, COLOURS), UNSUPERVISED, np.int64)
-        said = [[] if gone else ids for gone, ids in zip(noisy, samples.text, strict=True)]
+        said = [[] if gone else ids for gone, ids in zip(mode != PAD, samples.text, strict=True)]
         hidden = _Hidden(samples, list(samples.instruction), said)
-        for row in np.flatnonzero(noisy).tolist():
+        for row in np.flatnonzero(mode != PAD).tolist():
             rng = random[row]
             if modality[row] == STATE:
-                state[row] = hide(int(mode[row]), state.shape[1], RANDOM_SHARE, rng)
+                known = np.flatnonzero(samples.known[row])
+                state[row, known] = hide(int(mode[row]), len(known), RANDOM_SHARE, rng)
             elif modality[row] == TEXT:
                 hidden.text(row, int(mode[row]), rng)
-            elif samples.cameras[row, 0]:
+            else:
                 cells[row] = hidden.frame(row, int(mode[row]), plan.rebuild, rng)
         return hidden.samples, Corruption(mode, modality, state, cells)
 
+    def _choose(self, samples: Samples, random: Sequence[np.random.Generator]) -> tuple[Ids, Ids]:
+        """Return how each sample is hidden, and what of it; PAD where nothing is."""
+        there = {
+            IMAGE: samples.cameras[:, :1].any(1),
+            STATE: samples.known.any(1),
+            TEXT: np.array([len(ids) > 0 for ids in samples.instruction]),
+        }
+        mode, modality = np.full((2, len(samples)), PAD, np.int64)
+        for row, rng in enumerate(random):
+            possible = [m for m in self.modalities if there[m][row]]
+            if rng.random() < self.share and possible:
+                mode[row], modality[row] = rng.choice(MODES), rng.choice(possible)
+        return mode, modality
+
 
 def hide(mode: int, length: int, share: float, rng: np.random.Generator) -> Flags:
-    """Return which of length tokens are hidden, at least one where there is one."""
+    """Return which of length tokens, one or more, are hidden: at least one."""
     hidden = np.zeros(length, bool)
     if mode == DENOISE_R:
         hidden = rng.random(length) < share

@@ -98,8 +98,8 @@ class Examples:
         plan = self.plan
         back = rows[:, None] - plan.history_stride * (1 + np.arange(plan.history))
         remembered = back >= self._start[rows, None]
-        if not plan.history:
-            return np.zeros((len(rows), 0, 0, 0, 3), np.uint8), remembered
+        if not plan.history or not plan.spec.cameras:
+            return np.zeros((len(rows), plan.history, 0, 0, 3), np.uint8), np.zeros_like(remembered)
         its = plan.spec.cameras[0]
         past = np.zeros((len(rows), plan.history, its.height, its.width, 3), np.uint8)
         if its.name in self._cameras:
@@ -115,5 +115,7 @@ def _columns(wanted: Sequence[Field], there: Sequence[Field]) -> NDArray[np.int6
 
 def _take(values: Array, columns: NDArray[np.int64]) -> tuple[Array, Flags]:
     """Return values (..., k) in the order of columns, 0 for those not there, and which are."""
-    there = np.broadcast_to(columns >= 0, (*values.shape[:-1], len(columns)))
-    return np.where(there, values[..., columns], np.float32(0)), there
+    there = columns >= 0
+    taken = np.zeros((*values.shape[:-1], len(columns)), np.float32)
+    taken[..., there] = values[..., columns[there]]
+    return taken, np.broadcast_to(there, taken.shape)

@@ -26,8 +26,8 @@ class Memory:
     def recall(self, now: Observation) -> tuple[NDArray[np.uint8], Flags]:
         """Return frames (history, H, W, 3), the latest first, and whether there was one; take note of this one."""
         plan = self._plan
-        if not plan.history:
-            return np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, bool)
+        if not plan.history or not plan.spec.cameras:
+            return np.zeros((plan.history, 0, 0, 3), np.uint8), np.zeros(plan.history, bool)
         frame = now.frames[plan.spec.cameras[0].name]
         wanted = [now.time_ns - self._step_ns * plan.history_stride * (1 + i) for i in range(plan.history)]
         oldest_ns = wanted[-1] - (plan.history_stride + SLACK) * self._step_ns

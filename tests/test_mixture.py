@@ -12,7 +12,7 @@ import torch
 from embodied.errors import EmbodiedError, SpecMismatchError
 from embodied.recording.reader import DatasetReader
 from embodied.recording.writer import DatasetWriter
-from embodied.types import Limits
+from embodied.types import Field, Limits
 from policies.batch import Batch
 from policies.denoising import CELL_SHARE, GREY, MODES, Denoising, colours, hide
 from policies.embodiments import labels_of, require_part, unite
@@ -114,6 +114,32 @@ def test_what_a_dataset_lacks_is_neither_seen_nor_learnt(reader: DatasetReader, 
     assert (part.sequences.pose_targets[..., 0] != UNSUPERVISED).any()
 
 
+@pytest.mark.parametrize("lack", ["state", "cameras", "instruction"])
+def test_a_robot_without_a_state_a_camera_or_words_learns_from_what_it_has(
+    reader: DatasetReader, tmp_path: Path, lack: str
+) -> None:
+    spec = reader.spec if lack == "instruction" else replace(reader.spec, **{lack: ()})  # type: ignore[arg-type]
+    writer = DatasetWriter(tmp_path / "lacking", spec, label_sizes={"target_position": 3})
+    whole = reader.episode(0)
+    without = {"state": {"state": whole.state[:, :0]}, "cameras": {"frames": {}}, "instruction": {"instruction": ""}}
+    writer.add(replace(whole, **without[lack]))  # type: ignore[arg-type]
+    writer.finish()
+    lacking = DatasetReader(tmp_path / "lacking")
+    for plan in (NOISY, replace(NOISY, spec=spec)):
+        source = Source(Examples(lacking, plan, VOCABULARY))
+        (part,) = Mixture([source], denoising=Denoising(0.9)).batch(0, size=48, seed=0).parts
+        asked = {STATE: part.sequences.state_targets, IMAGE: part.sequences.cell_targets}
+        hidden = [of for of, targets in asked.items() if (targets != UNSUPERVISED).any()]
+        hidden += [TEXT] * bool((part.sequences.tokens[:, plan.text] == MASK).any())
+        without_any = {"state": STATE, "cameras": IMAGE, "instruction": TEXT}[lack]
+        assert hidden == [of for of in (STATE, IMAGE, TEXT) if of != without_any]
+        strides = (4,) * len(plan.spec.cameras)
+        model = PolicyModel([plan], replace(CONFIG, strides=strides), VOCABULARY.size)
+        batch = Batch((part,))
+        losses = compute_losses(batch, model(batch))
+        assert losses.total.isfinite() and losses.terms["pose"] > 0
+
+
 def test_several_robots_and_text_learn_in_one_step(reader: DatasetReader, texts: Texts) -> None:
     other = replace(NOISY, spec=replace(NOISY.spec, name="other"), chunk=2, rebuild=0)
     sources = [Examples(reader, NOISY, VOCABULARY), Examples(named(reader, "other"), other, VOCABULARY), texts]
@@ -137,6 +163,14 @@ def test_history_shows_earlier_frames_of_the_same_episode(reader: DatasetReader)
     assert samples.remembered.tolist() == [[False, False], [True, False], [True, True]]
     np.testing.assert_array_equal(samples.past[2, 1], reader.frame("front", start + 1))
     assert not samples.past[0].any()
+
+
+def test_a_number_that_is_not_known_is_not_what_is_hidden(reader: DatasetReader) -> None:
+    more = tuple(Field(f"of another {i}", "", 0.0, 1.0) for i in range(8))
+    plan = replace(NOISY, spec=replace(reader.spec, state=(*more, *reader.spec.state)))
+    mixture = Mixture([Source(Examples(reader, plan, VOCABULARY))], denoising=Denoising(1.0, (STATE,)))
+    (part,) = mixture.batch(0, size=24, seed=0).parts
+    assert (part.sequences.state_targets != UNSUPERVISED).any(1).all()
 
 
 @pytest.mark.parametrize("mode", MODES)
