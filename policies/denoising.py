@@ -62,14 +62,14 @@ class Denoising:
 
     def _choose(self, samples: Samples, random: Sequence[np.random.Generator]) -> tuple[Ids, Ids]:
         """Return how each sample is hidden, and what of it; PAD where nothing is."""
-        there = {
-            IMAGE: samples.cameras[:, :1].any(1),
-            STATE: samples.known.any(1),
-            TEXT: np.array([len(ids) > 0 for ids in samples.instruction]),
+        amount: dict[int, Sequence[int]] = {
+            IMAGE: samples.cameras[:, :1].sum(1),
+            STATE: samples.known.sum(1),
+            TEXT: [len(ids) for ids in samples.instruction],
         }
         mode, modality = np.full((2, len(samples)), PAD, np.int64)
         for row, rng in enumerate(random):
-            possible = [m for m in self.modalities if there[m][row]]
+            possible = [m for m in self.modalities if amount[m][row]]
             if rng.random() < self.share and possible:
                 mode[row], modality[row] = rng.choice(MODES), rng.choice(possible)
         return mode, modality
