@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from embodied.cli import main
 from policies.checkpoint import load_checkpoint
 from policies.training.folder import STATE
 from policies.training.saving import newest
+from tests.tiny_policy import TOY_PLAN, record_toy, tiny_checkpoint
 from tests.training_data import Material, finish, losses_of, make_material, start_team
 
 STEPS = 6
@@ -41,18 +43,29 @@ def alone(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def together(material: Material, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def thin(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Make a model with weights of a single row, of which a second process has none, and others of no numbers."""
+    folder = tmp_path_factory.mktemp("thin")
+    tiny_checkpoint(replace(TOY_PLAN, labels=(), latents=1)).save(folder / "tiny")
+    (folder / "texts.txt").write_text("wait\n")
+    return Material(record_toy(folder / "toy_data", episodes=1, labels=False), folder / "tiny", folder / "texts.txt")
+
+
+@pytest.fixture(scope="module")
+def together(material: Material, thin: Material, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Train in two processes, once in each way, and resume with two what one began."""
     folder = tmp_path_factory.mktemp("together")
     outs = {name: folder / name for name in RUNS}
-    one = folder / "begun by one"
+    one, empty = folder / "begun by one", folder / "empty shards"
     assert main(material.arguments(one, "--steps", "3", "--decay", "0")) == 0
+    assert main(thin.arguments(empty, "--steps", "1", "--decay", "0")) == 0
     commands = [material.arguments(outs[name], *more) for name, more in RUNS.items()]
     commands.append(material.arguments(one, "--steps", str(STEPS), "--decay", "0", "--resume", "--shard"))
     commands.append(material.arguments(folder / "steady", "--steps", str(STEPS), "--decay", "0"))
+    commands.append(thin.arguments(empty, "--steps", "2", "--decay", "0", "--resume", "--shard"))
     team = start_team(commands, folder / "log")
     assert [finish(process) for process in team] == [0, 0], (folder / "log.0").read_text()
-    return {**outs, "begun by one": one, "steady": folder / "steady"}
+    return {**outs, "begun by one": one, "steady": folder / "steady", "empty shards": empty}
 
 
 def curve(out: Path) -> list[float]:
@@ -95,6 +108,10 @@ def test_one_process_goes_on_with_what_two_began(material: Material, together: d
 
 def test_two_processes_go_on_with_what_one_began(together: dict[str, Path]) -> None:
     np.testing.assert_allclose(curve(together["begun by one"]), curve(together["steady"]), rtol=TOLERANCE)
+
+
+def test_a_process_that_holds_none_of_a_weight_goes_on_with_what_one_began(together: dict[str, Path]) -> None:
+    assert [entry["step"] for entry in losses_of(together["empty shards"])] == [1, 2]
 
 
 def test_shards_without_processes_are_refused(

@@ -42,8 +42,10 @@ class Run:
                 block.compile(dynamic=True)
         self.spread = spread(self.learner, team, shard=config.shard)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p.numel()}
-        state, moving = self.model.state_dict(), {own(p).data_ptr() for p in self.trained.values()}
-        self._moving = [name for name, tensor in state.items() if own(tensor).data_ptr() in moving]
+        state, trained = self.model.state_dict(), set(map(id, self.trained.values()))
+        # By name, tied ones' too: where a tensor lies tells nothing of one that this process has no part of.
+        moving = {n for n, p in self.model.named_parameters(remove_duplicate=False) if id(p) in trained}
+        self._moving = [name for name in state if name in moving]
         # What is frozen is its own average, and may be a large language model: it is not kept twice.
         self.average = {name: t.detach().clone() if name in self._moving else t for name, t in state.items()}
         matrices = [p for p in self.trained.values() if p.ndim >= 2]
