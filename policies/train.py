@@ -49,8 +49,8 @@ def train(config: TrainConfig, *, resume: bool = False, say: Say = tqdm.write) -
                 watch.learnt(parts, learnt)
                 saver.check()
                 if run.step % config.save_every == 0 or run.step == config.steps:
+                    _save(run, saver)  # first: whatever becomes of the report, these steps are kept
                     watch.report()
-                    _save(run, saver)
                     watch.saved(saver)
     return config.out
 
@@ -67,7 +67,7 @@ def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mix
     config.require_sense(team.world)
     torch.manual_seed(config.seed)
     state = newest(config.out / STATE)
-    check_out(config.out, resume, state is not None)
+    check_out(config.out, resume, state)
     data = Data.open(config.data)
     checkpoint = go_on(config, data) if resume else begin(config, data)
     config = _decided(config, team, checkpoint.trained["precision"] if resume else "auto")

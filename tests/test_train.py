@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
 
 def interrupted(config: TrainConfig) -> TrainConfig:
     with pytest.raises(KeyboardInterrupt):
-        train(config, say=interrupt_at(3))  # the sizes, the report of step 3, the report of step 6
+        train(config, say=interrupt_at(2))  # the sizes, the report of step 3, the report of step 6
     return config
 
 
@@ -115,6 +116,41 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(config: TrainConfig,
     train(config, resume=True, say=quiet)
     assert files(config.out) == files(whole)
     assert (config.out / CONFIG).read_bytes() == (whole / CONFIG).read_bytes()
+
+
+def test_a_report_that_fails_loses_no_step(config: TrainConfig) -> None:
+    def say(line: str) -> None:
+        if line.startswith("step 6"):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        train(config, say=say)
+    assert state_of(config.out).parent.name == "00000006"
+    assert load_checkpoint(config.out).trained["step"] == STEPS
+
+
+def test_a_run_that_ended_before_its_first_save_may_be_begun_again(config: TrainConfig, tmp_path: Path) -> None:
+    def say(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, say=say)
+    (config.out / STATE).mkdir(exist_ok=True)
+    (config.out / STATE / "00000003.partial").mkdir()  # as a kill during the first save leaves it
+    (config.out / "config.json.part").touch()
+    with pytest.raises(EmbodiedError, match="had saved nothing; leave out --resume to begin again"):
+        train(config, resume=True, say=quiet)
+    again, other = train(config, say=quiet), train(replace(config, out=tmp_path / "other"), say=quiet)
+    assert files(again) == files(other)
+    assert [entry["step"] for entry in log_of(again)] == [3, 6]
+
+
+def test_a_policy_without_a_state_is_neither_overwritten_nor_a_dead_end(config: TrainConfig) -> None:
+    train(config, say=quiet)
+    shutil.rmtree(config.out / STATE)
+    for resume in (False, True):
+        with pytest.raises(EmbodiedError, match="it has a policy, from which --start .* with another --out goes on"):
+            train(config, resume=resume, say=quiet)
 
 
 def test_a_run_is_resumed_without_the_checkpoint_it_began_from(config: TrainConfig) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from embodied.errors import EmbodiedError
 from embodied.recording.training_plot import draw_curves, draw_gaze
 from embodied.versions import installed
+from policies.checkpoint import CONFIG, WEIGHTS
 from policies.training.config import TrainConfig
 from policies.training.evaluation import Sample, describe
 from policies.training.run import Learnt
@@ -25,17 +26,31 @@ if TYPE_CHECKING:
 STATE, LOG, LOSSES, EVENTS, SAMPLES = "state", "log.jsonl", "losses.jsonl", "events", "samples"
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "embodied-runtime")
 README, CURVES = "README.md", "curves.png"
+BEFORE_A_SAVE = (README, LOSSES, EVENTS, STATE)  # what a run has written by then
 REDRAW_S = 60.0
 
 
-def check_out(out: Path, resume: bool, resumable: bool) -> None:
-    """Raise EmbodiedError unless out is free for a new run, or has one to resume, as asked."""
-    if resume and not resumable:
-        raise EmbodiedError(f"nothing to resume in {out}: no {STATE}")
+def check_out(out: Path, resume: bool, state: Path | None) -> None:
+    """Raise EmbodiedError unless out is free for a new run, or has one to resume, as asked; state is its newest one.
+
+    Free is also the folder of a run that ended before it had saved anything: nothing in it is worth keeping.
+    """
     if out.exists() and not out.is_dir():
         raise EmbodiedError(f"{out} is a file; --out takes a folder")
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise EmbodiedError(f"{out} is not empty; give another --out, or --resume to go on with the run in it")
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    vain = LOSSES in names and state is None and all(name in BEFORE_A_SAVE or name.endswith(".part") for name in names)
+    if resume and vain:
+        raise EmbodiedError(f"nothing to resume in {out}: its run had saved nothing; leave out --resume to begin again")
+    if resume and state is None:
+        raise EmbodiedError(f"nothing to resume in {out}: no {STATE}{_policy_at(out)}")
+    if not resume and names and not vain:
+        instead = "or --resume to go on with the run in it" if state else f"which is to be new{_policy_at(out)}"
+        raise EmbodiedError(f"{out} is not empty; give another --out, {instead}")
+
+
+def _policy_at(out: Path) -> str:
+    there = (out / CONFIG).is_file() and (out / WEIGHTS).is_file()
+    return f"; it has a policy, from which --start {out} with another --out goes on" if there else ""
 
 
 def make_out(out: Path) -> None:
