@@ -6,7 +6,6 @@ other processes or one after the other, adds up to what the whole gives.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -162,14 +161,13 @@ def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
     The first token is held to the first label called *_box, the second to the second: localisation then begins at
     once, where from the answers alone it takes thousands of steps to begin.
     """
-    camera, surprise = plan.spec.cameras[0], looked.new_zeros(())
-    rows, columns = _grid(looked.shape[-1], camera.width / camera.height)
+    surprise = looked.new_zeros(())
     for token, slot in _gazes(plan):
         known = torch.from_numpy(_known_box(plan, sequences, slot).astype("float32")).to(looked.device)
         bins = sequences.locate_targets[:, slot, :4]
         boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields))).float().to(looked.device)
-        inside = looked[:, token] @ _cells(boxes, rows, columns)[..., None]
-        surprise = surprise + (-(inside.squeeze(-1) + 1e-6).log().mean(-1) * known).sum()
+        inside = (looked[:, token] * _cells(boxes, *looked.shape[-2:])[:, None]).sum((-2, -1))
+        surprise = surprise + (-(inside + 1e-6).log().mean(-1) * known).sum()
     return surprise
 
 
@@ -185,15 +183,9 @@ def _known_box(plan: Plan, sequences: Sequences, slot: int) -> Flags:
     return known & sequences.visible[:, plan.images[0].start]
 
 
-def _grid(cells: int, aspect: float) -> tuple[int, int]:
-    """Return the (rows, columns) of that many cells whose columns / rows come nearest to aspect."""
-    shapes = [(rows, cells // rows) for rows in range(1, cells + 1) if cells % rows == 0]
-    return min(shapes, key=lambda shape: abs(math.log(shape[1] / shape[0] / aspect)))
-
-
 def _cells(boxes: Tensor, rows: int, columns: int) -> Tensor:
-    """Return (B, rows·columns): 1 for the cells that boxes (B, 4), y1 x1 y2 x2 as fractions, touch, else 0."""
+    """Return (B, rows, columns): 1 for the cells that boxes (B, 4), y1 x1 y2 x2 as fractions, touch, else 0."""
     row, column = torch.arange(rows, device=boxes.device), torch.arange(columns, device=boxes.device)
     down = (row + 1 > boxes[:, :1] * rows) & (row < boxes[:, 2:3] * rows)
     across = (column + 1 > boxes[:, 1:2] * columns) & (column < boxes[:, 3:] * columns)
-    return (down[:, :, None] & across[:, None, :]).flatten(1).float()
+    return (down[:, :, None] & across[:, None, :]).float()

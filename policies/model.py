@@ -67,7 +67,7 @@ class Answers:
     state: Tensor | None  # (E, n, 1000) where some of it was hidden
     cells: Tensor | None  # (E, cells, 3, 1000) where frames were to be rebuilt
     visible: Tensor  # (E, T) bool, false at padding
-    looked: list[Tensor]  # a camera: (E, latents, heads, cells), where the image tokens looked, summing to 1
+    looked: list[Tensor]  # a camera: (E, latents, heads, rows, columns), where the image tokens looked, summing to 1
     cache: Cache | DynamicCache | None
 
 
@@ -146,7 +146,7 @@ class PolicyModel(nn.Module):
         for camera, slots in enumerate(plan.images):
             there = _whole(visible[:, slots.start])
             if not len(x[there]):
-                looked.append(x.new_zeros(len(x), plan.latents, 1, 1))
+                looked.append(x.new_zeros(len(x), plan.latents, 1, 1, 1))
                 continue
             image, where = self._see(camera, part.frames[camera][there], text[there], text_visible[there])
             x[there, slots] = x[there, slots] + image.to(x.dtype)
@@ -204,7 +204,7 @@ class PolicyModel(nn.Module):
         return self.embedding.logits(hidden)
 
     def _grid(self, camera: int, frames: Tensor) -> Tensor:
-        """Return the features (E, cells, grid_channels + 2) of uint8 frames (E, H, W, 3)."""
+        """Return the features (E, rows, columns, grid_channels + 2) of uint8 frames (E, H, W, 3)."""
         see = self.stems[camera] if self.eye is None else self.eye
         grid: Tensor = see(self._pixels(frames))
         return grid

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class Stem(nn.Module):
-    """A frame (B, 3, H, W) in [0, 1] to a grid of features (B, H·W / stride², channels + 2), its coordinates last."""
+    """A frame (B, 3, H, W) in [0, 1] to a grid of features (B, H / stride, W / stride, channels + 2), places last."""
 
     def __init__(self, channels: int, stride: int, blocks: int = 2) -> None:
         super().__init__()
@@ -21,13 +21,13 @@ class Stem(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Return the grid's features with coordinates in [-1, 1] appended."""
+        """Return the grid's features, each with its place."""
         grid = self.patches(frame - 0.5)
         for block in self.blocks:
             grid = block(grid)
         height, width = grid.shape[-2:]
         features = self.norm(grid.flatten(2).transpose(1, 2))
-        return torch.cat([features, coordinates(height, width, features).expand(len(features), -1, -1)], -1)
+        return place(features, height, width)
 
 
 class ResidualBlock(nn.Module):
@@ -106,15 +106,15 @@ class Resampler(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, grid: Tensor, text: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Resample grid (B, K, grid_width) as text (B, L, text_width), visible (B, L), asks.
+        """Resample grid (B, rows, columns, grid_width) as text (B, L, text_width), visible (B, L), asks.
 
-        Return image tokens (B, latents, width), and where each looked at last (B, latents, heads, K).
+        Return image tokens (B, latents, width), and where each looked at last (B, latents, heads, rows, columns).
         """
-        tokens = self.latents.expand(len(grid), -1, -1)
+        tokens, cells = self.latents.expand(len(grid), -1, -1), grid.flatten(1, 2)
         looked = tokens
         for layer in self.layers:
-            tokens, looked = layer(tokens, grid, text, visible)
-        return self.norm(tokens), looked
+            tokens, looked = layer(tokens, cells, text, visible)
+        return self.norm(tokens), looked.view(*looked.shape[:-1], *grid.shape[1:3])
 
 
 class ResamplerLayer(nn.Module):
@@ -138,8 +138,12 @@ class ResamplerLayer(nn.Module):
         return tokens + self.think(self.norms[2](tokens)), looked
 
 
-def coordinates(height: int, width: int, like: Tensor) -> Tensor:
-    """Return (1, height·width, 2): each cell's row and column in [-1, 1], row by row."""
-    rows = torch.linspace(-1.0, 1.0, height, dtype=like.dtype, device=like.device)
-    columns = torch.linspace(-1.0, 1.0, width, dtype=like.dtype, device=like.device)
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1).flatten(0, 1)[None]
+def place(features: Tensor, rows: int, columns: int) -> Tensor:
+    """Return features (B, rows·columns, C), row by row, as a grid (B, rows, columns, C + 2): last come a cell's row and
+    column in [-1, 1].
+    """
+    down = torch.linspace(-1.0, 1.0, rows, dtype=features.dtype, device=features.device)
+    across = torch.linspace(-1.0, 1.0, columns, dtype=features.dtype, device=features.device)
+    places = torch.stack(torch.meshgrid(down, across, indexing="ij"), -1)
+    grid = features.reshape(len(features), rows, columns, features.shape[-1])
+    return torch.cat([grid, places.expand(len(grid), -1, -1, -1)], -1)

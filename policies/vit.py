@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from policies.trunk import Block, OptionError, Rotation, TrunkOptions, make_norm, rotary
-from policies.vision import coordinates
+from policies.vision import place
 
 THETA_2D = 100.0  # grids are short beside texts: the base of Heo et al. 2024 (RoPE for vision transformers)
 SECOND = 2
@@ -26,7 +26,7 @@ class VitOptions:
 
 
 class VisionTransformer(nn.Module):
-    """A frame (B, 3, H, W) in [0, 1] to a grid of features (B, H·W / stride², channels + 2), its coordinates last.
+    """A frame (B, 3, H, W) in [0, 1] to a grid of features (B, H / stride, W / stride, channels + 2), places last.
 
     Unified-IO 2 joins the second and the last-but-one layer of a pretrained tower, whose last layer serves the
     tower's own objective (section 3.1). This one is trained for ours, so its last layer is the other one.
@@ -48,7 +48,7 @@ class VisionTransformer(nn.Module):
         self.norm = make_norm(blocks, channels)
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Return the grid's features with coordinates in [-1, 1] appended."""
+        """Return the grid's features, each with its place."""
         grid = self.patches(frame - 0.5)
         height, width = grid.shape[-2:]
         x = grid.flatten(2).transpose(1, 2)
@@ -59,8 +59,7 @@ class VisionTransformer(nn.Module):
             made.append(x)
         if self.options.two_layers:
             x = self.join(torch.cat([made[SECOND - 1], x], -1))
-        x = self.norm(x)
-        return torch.cat([x, coordinates(height, width, x).expand(len(x), -1, -1)], -1)
+        return place(self.norm(x), height, width)
 
 
 def rotary_2d(height: int, width: int, head_width: int, like: Tensor) -> Rotation:

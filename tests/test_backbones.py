@@ -107,8 +107,8 @@ def test_an_encoder_gives_a_grid_with_coordinates_last(folders: Path, name: str,
     encoder, described = load_encoder(Backbone(str(folder(folders, name)), rank=2, alpha=4), two_layers=two_layers)
     assert encoder.channels == (64 if two_layers else 32)
     features = encoder(torch.rand(2, 3, 48, 40))
-    assert features.shape == (2, 16, encoder.channels + 2)
-    assert features[0, 0, -2:].tolist() == [-1, -1] and features[0, 3, -2:].tolist() == [-1, 1]
+    assert features.shape == (2, 4, 4, encoder.channels + 2)
+    assert features[0, 0, 0, -2:].tolist() == [-1, -1] and features[0, 0, 3, -2:].tolist() == [-1, 1]
     features.sum().backward()
     assert all(p.grad is not None for p in encoder.parameters() if p.requires_grad)
     assert described.pixels["mean"] == [0.4, 0.5, 0.6]

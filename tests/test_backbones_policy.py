@@ -77,6 +77,12 @@ def test_a_text_action_is_written_token_by_token_as_it_would_be_read(tmp_path: P
     torch.testing.assert_close(first, whole.text[:, 0], rtol=1e-3, atol=1e-3)
 
 
+def test_where_a_squeezed_frame_is_looked_at_is_told_in_the_encoder_s_own_rows_and_columns(tmp_path: Path) -> None:
+    checkpoint = build(make("llama", tmp_path), vision=make("vit", tmp_path))
+    (answers,) = checkpoint.model(batch(checkpoint.vocabulary))
+    assert [looked.shape[-2:] for looked in answers.looked] == [(4, 4)] * len(PLAN.spec.cameras)
+
+
 def test_a_frozen_trunk_s_weights_stay_in_its_folder_and_must_be_there(tmp_path: Path) -> None:
     folder = make("llama", tmp_path)
     build(folder, vision=make("vit", tmp_path)).save(tmp_path / "saved")

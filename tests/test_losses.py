@@ -17,7 +17,7 @@ from policies.model import Answers
 from policies.vocabulary import FIRST_TEXT
 from tests.tiny_policy import PLAN
 
-CELLS, HEADS, SIZE = 64, 2, FIRST_TEXT + 8
+GRID, HEADS, SIZE = (8, 8), 2, FIRST_TEXT + 8
 BOX = np.array([[0.0, 0.0, 0.49, 0.49]])  # the upper left quarter of the first camera's frame
 
 
@@ -34,11 +34,13 @@ def supervise(plan: Plan = PLAN, *, text: list[int] | None = None, steps: int = 
     )
 
 
-def answer(sequences: Sequences, *, cell: int | None = None, cells: int = CELLS, seed: int = 0) -> Answers:
+def answer(
+    sequences: Sequences, *, cell: tuple[int, int] | None = None, grid: tuple[int, int] = GRID, seed: int = 0
+) -> Answers:
     generator = torch.Generator().manual_seed(seed)
-    looked = torch.full((1, PLAN.latents, HEADS, cells), 1.0 / cells)
+    looked = torch.full((1, PLAN.latents, HEADS, *grid), 0.0 if cell else 1.0 / (grid[0] * grid[1]))
     if cell is not None:
-        looked = torch.nn.functional.one_hot(torch.tensor(cell), cells).float().expand_as(looked).clone()
+        looked[..., cell[0], cell[1]] = 1.0
     return Answers(
         locate=torch.randn(1, 2, 4, 1000, generator=generator).requires_grad_(),
         pose=torch.randn(1, PLAN.chunk, 3, 1000, generator=generator).requires_grad_(),
@@ -120,7 +122,9 @@ def test_a_batch_without_text_or_boxes_has_a_finite_loss_and_gradient() -> None:
 
 def test_the_look_loss_falls_as_attention_moves_into_the_box() -> None:
     sequences = supervise()
-    outside, spread, inside = (float(losses(sequences, answer(sequences, cell=c)).terms["look"]) for c in (63, None, 0))
+    outside, spread, inside = (
+        float(losses(sequences, answer(sequences, cell=c)).terms["look"]) for c in ((7, 7), None, (0, 0))
+    )
     assert inside == pytest.approx(0.0, abs=1e-5)
     assert spread == pytest.approx(np.log(4), abs=1e-3)
     assert outside > 10
@@ -131,19 +135,17 @@ def test_only_the_labels_called_a_box_say_where_to_look() -> None:
     answers = answer(sequences)
     torch.autograd.backward(losses(sequences, answers).terms["look"])
     assert answers.looked[0].grad is not None
-    assert (answers.looked[0].grad[0].abs().sum((1, 2)) > 0).tolist() == [True, False, False]
+    assert (answers.looked[0].grad[0].abs().sum((1, 2, 3)) > 0).tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize(("height", "width", "rows", "columns"), [(32, 64, 8, 16), (24, 40, 6, 10), (30, 52, 7, 13)])
-def test_a_camera_that_is_not_square_is_looked_at_by_its_own_rows_and_columns(
-    height: int, width: int, rows: int, columns: int
-) -> None:
-    cameras = (Camera("front", height, width, 45.0), *PLAN.spec.cameras[1:])
+@pytest.mark.parametrize("grid", [(8, 16), (6, 10), (7, 13), (18, 32), (24, 24), (4, 4)])
+def test_a_frame_is_looked_at_by_the_rows_and_columns_that_its_model_has(grid: tuple[int, int]) -> None:
+    cameras = (Camera("front", 48, 128, 45.0), *PLAN.spec.cameras[1:])  # which an encoder may squeeze into a square
     plan = replace(PLAN, spec=replace(PLAN.spec, cameras=cameras))
     sequences = supervise(plan)
-    last_of_first_row, first_of_last_row = columns - 1, (rows - 1) * columns
-    for cell, seen in ((0, True), (1, True), (last_of_first_row, False), (first_of_last_row, False)):
-        look = float(losses(sequences, answer(sequences, cell=cell, cells=rows * columns), plan).terms["look"])
+    rows, columns = grid
+    for cell, seen in (((0, 0), True), ((0, 1), True), ((0, columns - 1), False), ((rows - 1, 0), False)):
+        look = float(losses(sequences, answer(sequences, cell=cell, grid=grid), plan).terms["look"])
         assert (look < 0.01) == seen
 
 

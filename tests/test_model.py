@@ -53,9 +53,9 @@ def test_answers_have_a_logit_for_each_bin_of_each_number(model: PolicyModel) ->
 
 
 def test_image_tokens_look_somewhere_with_all_of_their_attention(model: PolicyModel) -> None:
-    for looked, cells in zip(ask(model, sequences()).looked, (64, 12), strict=True):
-        assert looked.shape[1] == PLAN.latents and looked.shape[-1] == cells
-        torch.testing.assert_close(looked.sum(-1), torch.ones(looked.shape[:-1]))
+    for looked, grid in zip(ask(model, sequences()).looked, ((8, 8), (3, 4)), strict=True):
+        assert looked.shape[1] == PLAN.latents and looked.shape[-2:] == grid
+        torch.testing.assert_close(looked.sum((-2, -1)), torch.ones(looked.shape[:-2]))
 
 
 def test_the_text_answer_cannot_influence_the_prefix(model: PolicyModel) -> None:

@@ -51,7 +51,7 @@ def test_what_is_not_visible_is_not_read():
 def test_a_history_is_a_larger_batch(cosine):
     torch.manual_seed(0)
     resampler = Resampler(KEY, 8, latents=5, width=QUERY, cosine=cosine)
-    grids, text, visible = torch.randn(2, 3, 12, KEY), torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)
+    grids, text, visible = torch.randn(2, 3, 4, 3, KEY), torch.randn(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)
     tokens, _ = resampler(grids.flatten(0, 1), text.repeat_interleave(3, 0), visible.repeat_interleave(3, 0))
     for frame in range(3):
         alone, _ = resampler(grids[:, frame], text, visible)

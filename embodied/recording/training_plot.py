@@ -34,7 +34,8 @@ def draw_curves(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_gaze(path: Path, seen: Sequence[tuple[str, Frame, NDArray[np.float32]]]) -> None:
-    """Write a PNG: a row an example (instruction, frame (H, W, 3), looked (tokens, cells)), a column an image token.
+    """Write a PNG: a row an example (instruction, frame (H, W, 3), looked (tokens, rows, columns)), a column an
+    image token.
 
     The first column is the frame as it was; the brighter a cell in another, the more of its token came from there.
     """
@@ -62,7 +63,7 @@ def _draw(panel: Axes, title: str, entries: Sequence[Mapping[str, Any]], names: 
 
 def _row(instruction: str, frame: Frame, looked: NDArray[np.float32]) -> Frame:
     shown = cv2.resize(frame, (HEIGHT * frame.shape[1] // frame.shape[0], HEIGHT))
-    pictures = [shown, *(_lit(shown, _grid(cells, frame)) for cells in looked)]
+    pictures = [shown, *(_lit(shown, grid) for grid in looked)]
     caption = np.zeros((CAPTION, shown.shape[1] * len(pictures), 3), np.uint8)
     cv2.putText(caption, instruction, (2, CAPTION - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (255, 255, 255))
     return np.concatenate([caption, np.concatenate(pictures, 1)])
@@ -75,10 +76,3 @@ def _lit(frame: Frame, grid: NDArray[np.float32]) -> Frame:
     heat = cv2.applyColorMap((255 * large).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     lit: Frame = np.clip(0.45 * frame + 0.6 * heat, 0, 255).astype(np.uint8)
     return lit
-
-
-def _grid(cells: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
-    """Return cells (rows·columns,) as the grid whose shape comes nearest to the frame's."""
-    aspect = frame.shape[1] / frame.shape[0]
-    shapes = [(rows, len(cells) // rows) for rows in range(1, len(cells) + 1) if len(cells) % rows == 0]
-    return cells.reshape(min(shapes, key=lambda shape: abs(np.log(shape[1] / shape[0] / aspect))))

@@ -12,11 +12,11 @@ from transformers import AutoModel, PreTrainedModel
 from policies.backbones.adaptation import adapt
 from policies.backbones.folder import Backbone, BackboneError, load_pretrained
 from policies.backbones.pixels import Pixels, told_pixels
-from policies.vision import coordinates
+from policies.vision import place
 
 
 class Encoder(nn.Module):
-    """A frame (B, 3, H, W) in [0, 1] to features (B, cells, channels + 2), row by row, coordinates last, as a Stem."""
+    """A frame (B, 3, H, W) in [0, 1] to features (B, rows, columns, channels + 2), places last, as a Stem."""
 
     def __init__(self, tower: PreTrainedModel, pixels: Pixels, *, two_layers: bool = False) -> None:
         """Read the last layer, or, with two_layers, the second and the last but one, joined (Unified-IO 2)."""
@@ -27,13 +27,13 @@ class Encoder(nn.Module):
         self.channels = int(config.hidden_size) * (2 if two_layers else 1)
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Return the grid's features with coordinates in [-1, 1] appended."""
+        """Return the grid's features, each with its place."""
         out = self.tower(self.pixels(frame), output_hidden_states=self.two_layers)
         layers = [out.hidden_states[2], out.hidden_states[-2]] if self.two_layers else [out.last_hidden_state]
         rows, columns = self.grid
         # What stands before the patches, a class token or registers, is no place in the frame.
         features = torch.cat([layer[:, -rows * columns :] for layer in layers], -1)
-        return torch.cat([features, coordinates(rows, columns, features).expand(len(features), -1, -1)], -1)
+        return place(features, rows, columns)
 
 
 def load_encoder(backbone: Backbone, *, two_layers: bool = False) -> tuple[Encoder, Backbone]:

@@ -12,7 +12,7 @@ from policies.backbones.adaptation import adapt
 from policies.backbones.encoder import drop_pooling
 from policies.backbones.folder import Backbone, BackboneError
 from policies.backbones.pixels import Pixels
-from policies.vision import coordinates
+from policies.vision import place
 
 LANGUAGE_PARTS = ("language_model", "text_model")
 PROJECTORS = ("connector", "multi_modal_projector", "visual.merger")
@@ -20,7 +20,7 @@ ANY_SIZE = 224  # pixels, a side, of a tower that takes any size and whose folde
 
 
 class Eye(nn.Module):
-    """A frame (B, 3, H, W) in [0, 1] to image tokens as the language part was taught to read them, coordinates last."""
+    """A frame (B, 3, H, W) in [0, 1] to image tokens as the language part was taught to read them, places last."""
 
     def __init__(self, model: Any, pixels: Pixels, width: int) -> None:  # noqa: ANN401 - transformers types few of these
         """Take an image-text model without its language part, which is width wide."""
@@ -28,11 +28,11 @@ class Eye(nn.Module):
         self.model, self.pixels, self.channels = model, pixels, width
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Return (B, cells, channels + 2): image tokens, row by row, with coordinates in [-1, 1] appended."""
+        """Return (B, rows, columns, channels + 2): image tokens, each with its place."""
         tokens = self.tokens(frame)
         height, width = self.pixels.size
         rows = round(math.sqrt(tokens.shape[1] * height / width))
-        return torch.cat([tokens, coordinates(rows, tokens.shape[1] // rows, tokens).expand(len(tokens), -1, -1)], -1)
+        return place(tokens, rows, tokens.shape[1] // rows)
 
     def tokens(self, frame: Tensor) -> Tensor:
         """Return the image tokens alone (B, n, width); how many there are is the model's and its pixels' own."""

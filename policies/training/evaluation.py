@@ -37,7 +37,7 @@ class Sample:
     true_text: str
     answered_text: str  # each token given the true ones before it
     frames: list[NDArray[np.uint8]]  # a camera: (H, W, 3)
-    looked: list[NDArray[np.float32]]  # a camera: (latents, cells), where each image token looked
+    looked: list[NDArray[np.float32]]  # a camera: (latents, rows, columns), where each image token looked
 
 
 @torch.no_grad()

@@ -87,7 +87,7 @@ class Seeing(nn.Module):
             tokens = torch.cat([tokens, before], 1)
         logits = self.head(tokens.flatten(1)).view(-1, CELLS)
         entropy = functional.cross_entropy(logits, target.flatten())
-        surprise = -(looked[torch.arange(BATCH), 0, :, gaze] + 1e-6).log().mean()
+        surprise = -(looked.flatten(-2)[torch.arange(BATCH), 0, :, gaze] + 1e-6).log().mean()
         return entropy + 0.2 * surprise, entropy
 
 
@@ -103,7 +103,7 @@ class Beside(nn.Module):
         """Return the cross-entropy of a new batch, which is what to minimise, twice."""
         colours = torch.randint(len(COLOURS), (BATCH, CELLS * CELLS), generator=random)
         places = torch.arange(CELLS * CELLS).expand(BATCH, -1)
-        logits = self.head(self.see(paint(places, COLOURS[colours], random))).unflatten(1, (CELLS, CELLS))
+        logits = self.head(self.see(paint(places, COLOURS[colours], random)))
         target = colours.view(BATCH, CELLS, CELLS)[:, 1:, 1:]
         entropy = functional.cross_entropy(logits[:, :-1, :-1].flatten(0, 2), target.flatten())
         return entropy, entropy
