@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from embodied.errors import EmbodiedError, SpecMismatchError
+from embodied.recording.foreign import widened
 from embodied.recording.reader import DatasetReader
 from embodied.types import Camera, Field, Limits, RobotSpec
 from policies.layout import Label
@@ -21,7 +22,8 @@ Named = TypeVar("Named", Camera, Field)
 def unite(readers: Sequence[DatasetReader]) -> dict[str, RobotSpec]:
     """Return one spec for each robot: of all cameras and fields that any of its datasets has.
 
-    Raise SpecMismatchError, with every difference, where two datasets of one robot disagree about what both have.
+    Where the datasets' own numbers are all that tells of a field's range, it is the widest of them. Raise
+    SpecMismatchError, with every difference, where two datasets of one robot disagree about what both have.
     """
     found: dict[str, tuple[RobotSpec, str]] = {}
     for reader in readers:
@@ -36,10 +38,16 @@ def unite(readers: Sequence[DatasetReader]) -> dict[str, RobotSpec]:
 
 
 def disagreements(one: RobotSpec, other: RobotSpec) -> list[str]:
-    """List where two specs of one robot differ in what both have; what one of them lacks is no difference."""
-    found = [] if one.name == other.name else [f"name: expected {one.name}, found {other.name}"]
-    if one.control_hz != other.control_hz:
-        found.append(f"control_hz: expected {one.control_hz}, found {other.control_hz}")
+    """List where two specs of one robot differ in what both have; what one of them lacks is no difference.
+
+    Nor are ranges where both are derived from the rows that there happen to be.
+    """
+    one, other = widened(one, other), widened(other, one)
+    found = [
+        f"{name}: expected {getattr(one, name)}, found {getattr(other, name)}"
+        for name in ("name", "version", "control_hz", "watchdog_s")
+        if getattr(one, name) != getattr(other, name)
+    ]
     for kind in ("cameras", "state", "action"):
         mine = {item.name: item for item in getattr(one, kind)}
         for theirs in getattr(other, kind):
@@ -89,6 +97,7 @@ def by_robot(readers: Iterable[DatasetReader]) -> Mapping[str, list[DatasetReade
 
 
 def _union(one: RobotSpec, other: RobotSpec) -> RobotSpec:
+    one = widened(one, other)
     return replace(
         one,
         cameras=_all(one.cameras, other.cameras),

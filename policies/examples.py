@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied.errors import EmbodiedError
+from embodied.recording.format import LABEL_PREFIX
 from embodied.recording.reader import DatasetReader
-from embodied.recording.soundness import require_sound
+from embodied.recording.soundness import require_range, require_sound
 from embodied.types import Field
 from policies.layout import Flags, Ids, Plan
 from policies.samples import Array, Frames, Samples
@@ -25,11 +26,13 @@ class Examples:
     """
 
     def __init__(self, reader: DatasetReader, plan: Plan, vocabulary: Vocabulary) -> None:
-        """Raise DatasetError for numbers that cannot be right, naming file and row.
+        """Raise DatasetError for numbers that cannot be right, or that the plan has no bins for, naming file and row.
 
-        Raise EmbodiedError for an instruction that is too long for the plan, and where there is nothing to learn.
+        Raise EmbodiedError for a label of another size than the plan's, for an instruction that is too long for it, and
+        where there is nothing to learn.
         """
-        require_sound(reader)
+        require_sound(reader, plan.spec)
+        _require_labels(reader, plan)
         self.reader, self.plan = reader, plan
         self._cameras = {camera.name for camera in reader.spec.cameras}
         self._instructions = [vocabulary.encode_text(text) for text in reader.instructions]
@@ -82,7 +85,7 @@ class Examples:
             past=past,
             remembered=remembered,
             later=self._frames(0, steps[:, -1]) if later and len(there) else np.zeros((len(rows), 0, 0, 3), np.uint8),
-            labels={name: values[rows] for name, values in reader.labels.items()},
+            labels={n: reader.labels[n][rows] for label in plan.labels if (n := label.name) in reader.labels},
             chunk=chunk,
             supervised=asked[..., None] & given,
             text=[self._texts[row] for row in rows],
@@ -105,6 +108,18 @@ class Examples:
         if its.name in self._cameras:
             past[remembered] = self._frames(0, back[remembered]) if remembered.any() else 0
         return past, remembered & (its.name in self._cameras)
+
+
+def _require_labels(reader: DatasetReader, plan: Plan) -> None:
+    for label in plan.labels:
+        values = reader.labels.get(label.name)
+        if values is None:
+            continue
+        if (size := values.shape[1]) != len(label.fields):
+            raise EmbodiedError(
+                f"{reader.path}: the label {label.name!r} has {size} numbers; the plan takes {len(label.fields)}"
+            )
+        require_range(reader, LABEL_PREFIX + label.name, values, label.fields)
 
 
 def _columns(wanted: Sequence[Field], there: Sequence[Field]) -> NDArray[np.int64]:

@@ -101,6 +101,35 @@ def test_statistics_of_a_robot_with_other_ranges_are_named_with_the_row(dataset)
         require_sound(DatasetReader(dataset))
 
 
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        ({"mean": [0.0, 0.0], "std": [1.0, 1.0]}, "'action' has no min and no max"),
+        ({"min": [-9.0, -9.0], "mean": [0.0, 0.0]}, "'action' has no max"),
+        ({"min": "low", "max": [9.0, 9.0]}, "'action' has what is no list of numbers"),
+        ([0.0, 1.0], "'action' has no min and no max"),
+    ],
+)
+def test_statistics_that_are_none_are_named(dataset, stored, reason):
+    change(dataset / "meta/stats.json", action=stored)
+    with pytest.raises(DatasetError, match=rf"stats\.json: {reason}.*: .* Without the file they are computed"):
+        require_sound(DatasetReader(dataset))
+
+
+@pytest.mark.parametrize("name", ["state", "action"])
+def test_a_value_out_of_the_robots_range_is_named_with_its_row(dataset, name):
+    fields = json.loads((dataset / "meta/robot_spec.json").read_text())[name]
+    most = float(getattr(DatasetReader(dataset), name)[:, 1].max())
+    fields[1].update(low=most - 2.0, high=most - 0.01)  # half a hundredth of the range is let be
+    change(dataset / "meta/robot_spec.json", **{name: fields})
+    require_sound(DatasetReader(dataset))
+    fields[1].update(high=most - 0.1)
+    change(dataset / "meta/robot_spec.json", **{name: fields})
+    told = rf"\.parquet: '.*{name}' is .* at 'b' in row \d+ \(episode \d, frame \d\), and its range is"
+    with pytest.raises(DatasetError, match=told):
+        require_sound(DatasetReader(dataset))
+
+
 def test_the_spec_of_another_robot_is_named(dataset):
     spec = json.loads((dataset / "meta/robot_spec.json").read_text())
     spec["state"][0]["name"] = "elbow"

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from embodied.errors import EmbodiedError, SpecMismatchError
 from embodied.output import output_folder
 from embodied.recording import format as layout
 from embodied.recording.episode import Episode
-from embodied.recording.foreign import camera_keys
+from embodied.recording.foreign import camera_keys, widened
 from embodied.recording.reader import DatasetReader
 from embodied.recording.sameness import digest
 from embodied.recording.writer import DatasetWriter
@@ -181,10 +182,14 @@ def require_new(outs: Sequence[Path], sources: Sequence[Path]) -> None:
 
 
 def _common(readers: Sequence[DatasetReader]) -> tuple[RobotSpec, dict[str, int]]:
-    """Return the spec that holds for all, with the tasks and skills of each, and the sizes of all labels."""
+    """Return the spec that holds for all, with the tasks and skills of each, and the sizes of all labels.
+
+    Ranges that were derived from the rows of each are the widest.
+    """
     first, sizes, found = readers[0], dict[str, int](), list[str]()
+    spec = reduce(widened, (reader.spec for reader in readers))
     for reader in readers:
-        found += [f"{reader.path}: {line}" for line in first.spec.differences(reader.spec)]
+        found += [f"{reader.path}: {line}" for line in spec.differences(widened(reader.spec, spec))]
         if (fps := reader.info.get("fps")) != first.info.get("fps"):
             found.append(f"{reader.path}: fps: expected {first.info.get('fps')}, found {fps}")
         for name, values in reader.labels.items():
@@ -196,7 +201,7 @@ def _common(readers: Sequence[DatasetReader]) -> tuple[RobotSpec, dict[str, int]
         tuple(dict.fromkeys(chain.from_iterable(getattr(reader.spec, name) for reader in readers)))
         for name in ("tasks", "skills")
     )
-    return replace(first.spec, tasks=tasks, skills=skills), sizes
+    return replace(spec, tasks=tasks, skills=skills), sizes
 
 
 def _with_labels(episode: Episode, sizes: Mapping[str, int]) -> Episode:

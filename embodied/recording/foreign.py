@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from embodied.types import Camera, Field, RobotSpec
 MARGIN = 0.05  # of the range from the least to the greatest value seen, on either side
 SMALLEST = 1e-3  # margin, of a field that never changes
 FOVY_UNKNOWN = 0.0
+DERIVED = "derived"  # the version of a robot that nobody declared: its ranges are those of the rows there happen to be
 
 
 def camera_keys(features: Mapping[str, Any]) -> dict[str, str]:
@@ -27,8 +29,8 @@ def derive_spec(info: Mapping[str, Any], state: NDArray[np.float32], action: NDA
     """Return the spec that a dataset without meta/robot_spec.json implies; state and action are its rows (n, fields).
 
     Fields take their names from info.json, and their ranges from the least and the greatest value of the rows, widened
-    by MARGIN on either side: outliers stay in range, which quantiles would leave out. Units, limits and the cameras'
-    field of view are unknown.
+    by MARGIN on either side: outliers stay in range, which quantiles would leave out. Units, limits, the cameras'
+    field of view and the version are unknown.
     """
     features = info["features"]
     cameras = [Camera(name, *size_of(features[key]), FOVY_UNKNOWN) for name, key in camera_keys(features).items()]
@@ -38,7 +40,18 @@ def derive_spec(info: Mapping[str, Any], state: NDArray[np.float32], action: NDA
         cameras=tuple(cameras),
         state=_fields(layout.STATE, features, state),
         action=_fields(layout.ACTION, features, action),
+        version=DERIVED,
     )
+
+
+def widened(spec: RobotSpec, other: RobotSpec) -> RobotSpec:
+    """Return spec with ranges that hold those of other too, where both are derived; else as it is, for it was declared.
+
+    Two recordings of one robot so differ in nothing that their rows alone tell.
+    """
+    if not spec.version == other.version == DERIVED:
+        return spec
+    return replace(spec, state=_wider(spec.state, other.state), action=_wider(spec.action, other.action))
 
 
 def names_of(key: str, feature: Mapping[str, Any]) -> list[str]:
@@ -64,6 +77,12 @@ def _flat(names: Any) -> list[str]:  # noqa: ANN401  a list, a dict, or nothing
     if isinstance(names, Sequence) and not isinstance(names, str):
         return [str(name) for name in names if isinstance(name, str | int)]
     return []
+
+
+def _wider(fields: Sequence[Field], others: Sequence[Field]) -> tuple[Field, ...]:
+    found = {other.name: other for other in others}
+    both = ((field, found.get(field.name, field)) for field in fields)
+    return tuple(replace(f, low=min(f.low, other.low), high=max(f.high, other.high)) for f, other in both)
 
 
 def _fields(key: str, features: Mapping[str, Any], rows: NDArray[np.float32]) -> tuple[Field, ...]:

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodied.recording import format as layout
 from embodied.recording.foreign import names_of
+from embodied.types import Field, RobotSpec
 
 if TYPE_CHECKING:
     from embodied.recording.reader import DatasetReader
 
 LATE = 0.5  # of a period: a time this far from its row's belongs to another row
-OUTSIDE = 0.01  # of the range that the statistics give, by which a value may lie outside it
+OUTSIDE = 0.01  # of a range, by which a value may lie outside it
 
 
-def require_sound(reader: DatasetReader) -> None:
+def require_sound(reader: DatasetReader, spec: RobotSpec | None = None) -> None:
     """Raise DatasetError for the first of: names or a rate of another robot, wrong times, numbers that are not finite.
 
-    The statistics of state and action must be those of the columns: others would scale them wrongly.
+    The statistics of state and action must be those of the columns: others would scale them wrongly. And every number
+    must be in the range of its field in spec, by default the dataset's own: of others there would be no telling.
     """
     _require_one_robot(reader)
     _require_finite(reader)
     _require_times(reader)
     _require_statistics(reader)
-    _require_range(reader)
+    for (key, values, fields), group in zip(_columns(reader), ("state", "action"), strict=True):
+        wanted = {field.name: field for field in getattr(spec or reader.spec, group)}
+        require_range(reader, key, values, [wanted.get(field.name, field) for field in fields])
+
+
+def require_range(reader: DatasetReader, key: str, values: NDArray[np.float32], fields: Sequence[Field]) -> None:
+    """Raise DatasetError for the first of values (n, fields) that lies outside of its field's range; NaN is let be.
+
+    A measured joint comes to stand slightly past its end, so 1 % of the range is let be too.
+    """
+    low, high = (np.array([getattr(field, end) for field in fields], np.float64) for end in ("low", "high"))
+    if outside := _first_outside(values, low, high):
+        row, at = outside
+        raise layout.DatasetError(
+            reader.file_of(row),
+            f"{key!r} is {values[row, at]:g} at {fields[at].name!r} in {reader.told(row)}, and its range is "
+            f"{low[at]:g} to {high[at]:g}: see whether the unit or the range is wrong, or drop the episode",
+        )
 
 
 def _require_one_robot(reader: DatasetReader) -> None:
@@ -67,31 +88,46 @@ def _require_times(reader: DatasetReader) -> None:
 
 
 def _require_statistics(reader: DatasetReader) -> None:
-    for key, rows, _ in _columns(reader):
-        size = rows.shape[1]
-        for name, values in reader.stats.get(key, {}).items():
-            if name != "count" and (found := np.size(values)) != size:
-                raise layout.DatasetError(
-                    reader.path / layout.STATS,
-                    f"{name} of {key!r} has {found} numbers and the column {size}: are these another robot's? "
-                    "Without the file they are computed",
+    for key, rows, fields in _columns(reader):
+        if key in reader.stats:
+            low, high = _ends(reader, key, rows.shape[1])
+            if outside := _first_outside(rows, low, high):
+                row, at = outside
+                raise _odd(
+                    reader,
+                    f"{key!r} is {rows[row, at]:g} at {fields[at].name!r} in {reader.told(row)} of "
+                    f"{reader.file_of(row)}, and the statistics say {low[at]:g} to {high[at]:g}",
                 )
 
 
-def _require_range(reader: DatasetReader) -> None:
-    for key, values, fields in _columns(reader):
-        if key not in reader.stats:
-            continue
-        low, high = (np.asarray(reader.stats[key][name], np.float64).reshape(-1) for name in ("min", "max"))
-        slack = OUTSIDE * np.maximum(high - low, 1e-3)
-        if (wrong := (values < low - slack) | (values > high + slack)).any():
-            row, at = (int(i) for i in np.argwhere(wrong)[0])
-            raise layout.DatasetError(
-                reader.path / layout.STATS,
-                f"{key!r} is {values[row, at]:g} at {fields[at].name!r} in {reader.told(row)} of {reader.file_of(row)}"
-                f", and the statistics say {low[at]:g} to {high[at]:g}: are these another robot's? "
-                "Without the file they are computed",
-            )
+def _ends(reader: DatasetReader, key: str, size: int) -> list[NDArray[np.float64]]:
+    """Return the least and the greatest value of a column as its statistics have them, all of which are size long."""
+    stored = reader.stats[key]
+    found = stored if isinstance(stored, dict) else {}
+    if missing := [name for name in ("min", "max") if name not in found]:
+        raise _odd(reader, f"{key!r} has no {' and no '.join(missing)}")
+    try:
+        numbers = {name: np.asarray(values, np.float64).reshape(-1) for name, values in found.items()}
+    except (TypeError, ValueError) as error:
+        raise _odd(reader, f"{key!r} has what is no list of numbers ({error})") from error
+    for name, values in numbers.items():
+        if name != "count" and len(values) != size:
+            raise _odd(reader, f"{name} of {key!r} has {len(values)} numbers and the column {size}")
+    return [numbers["min"], numbers["max"]]
+
+
+def _odd(reader: DatasetReader, reason: str) -> layout.DatasetError:
+    hint = "are these another robot's? Without the file they are computed"
+    return layout.DatasetError(reader.path / layout.STATS, f"{reason}: {hint}")
+
+
+def _first_outside(
+    values: NDArray[np.float32], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> tuple[int, int] | None:
+    """Return the first row and column whose value lies outside of low to high by more than OUTSIDE of that."""
+    slack = OUTSIDE * np.maximum(high - low, 1e-3)
+    wrong = np.argwhere((values < low - slack) | (values > high + slack))
+    return (int(wrong[0, 0]), int(wrong[0, 1])) if len(wrong) else None
 
 
 def _columns(reader: DatasetReader) -> tuple[tuple[str, Any, Any], ...]:
