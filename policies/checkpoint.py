@@ -15,6 +15,7 @@ from torch import Tensor
 
 from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.types import Field, RobotSpec
+from policies.backbones.whereabouts import find, note_nearby
 from policies.layout import Label, Plan
 from policies.model import ModelConfig, PolicyModel, port_name
 from policies.vocabulary import FIRST_VALUE, Vocabulary
@@ -61,11 +62,12 @@ class Checkpoint:
     def save(self, path: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write the folder file by file, each replaced whole; weights stand in for the model's own."""
         path.mkdir(parents=True, exist_ok=True)
-        tensors = dict(weights or self.model.state_dict())
+        tensors, sizes = dict(weights or self.model.state_dict()), self.model.config
+        base, sight = note_nearby(sizes.backbone, path), note_nearby(sizes.vision, path)
         content = {
             "format": FORMAT,
             "plans": [_plan_to_dict(plan) for plan in self.plans],
-            "model": asdict(self.model.config),
+            "model": asdict(replace(sizes, backbone=base, vision=sight)),
             "words": sorted(self.words),
             "trained": dict(self.trained),
         }
@@ -80,8 +82,14 @@ class Checkpoint:
         return replace(self, trained=trained)
 
 
-def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """Read what Checkpoint.save wrote; raise CheckpointError naming what is missing or does not fit."""
+def load_checkpoint(
+    path: Path, dtype: torch.dtype = torch.float32, *, backbone: Path | None = None, vision: Path | None = None
+) -> Checkpoint:
+    """Read what Checkpoint.save wrote; backbone and vision are its pretrained folders, if not where they were.
+
+    Raise CheckpointError naming what is missing or does not fit, BackboneError for a pretrained folder of which that is
+    so.
+    """
     if not path.is_dir():
         raise CheckpointError(path, "no such folder")
     for name in (WEIGHTS, CONFIG, TOKENIZER):
@@ -94,6 +102,8 @@ def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32) -> Checkpoin
         old = content["format"] == OLD_FORMAT
         plans = [_plan_of_dict(plan) for plan in ([content] if old else content["plans"])]
         config = ModelConfig.from_dict(content["model"])
+        base, sight = find(config.backbone, "backbone", backbone, path), find(config.vision, "vision", vision, path)
+        config = replace(config, backbone=base, vision=sight)
         words, trained = frozenset(content["words"]), dict(content["trained"])
         vocabulary = _load_vocabulary(path)
         model = PolicyModel(plans, config, vocabulary.size)

@@ -36,14 +36,17 @@ def make(
     mode: Literal["pose", "text"] = "pose",
     ensemble: bool = True,
     embodiment: str | None = None,
+    backbone: str | None = None,
+    vision: str | None = None,
 ) -> TokenPolicy:
     """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again.
 
-    embodiment is the name of the robot it is to drive, where it was trained for several.
+    embodiment is the name of the robot it is to drive, where it was trained for several; backbone and vision are where
+    its pretrained folders are now, if not where they were when it was trained.
     """
-    return TokenPolicy(
-        load_checkpoint(Path(checkpoint)), horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment
-    )
+    base, sight = (Path(folder) if folder else None for folder in (backbone, vision))
+    loaded = load_checkpoint(Path(checkpoint), backbone=base, vision=sight)
+    return TokenPolicy(loaded, horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment)
 
 
 class TokenPolicy:

@@ -20,6 +20,7 @@ from policies.training.config import Given, RolloutPlan, TrainConfig
 from policies.training.dry_run import describe_run
 from policies.training.faults import naming_faults
 from policies.training.folder import STATE, Folder, check_out, make_out
+from policies.training.form import settle
 from policies.training.precision import Precision, faster_precision
 from policies.training.run import Run
 from policies.training.saving import Saver, newest, read_state
@@ -48,7 +49,7 @@ def train(config: TrainConfig, *, resume: bool = False, say: Say = tqdm.write) -
                 learnt = run.learn(parts)
                 watch.learnt(parts, learnt)
                 saver.check()
-                if run.step % config.save_every == 0 or run.step == config.steps:
+                if run.step % config.save_steps == 0 or run.step == config.steps:
                     _save(run, saver)  # first: whatever becomes of the report, these steps are kept
                     watch.report()
                     watch.saved(saver)
@@ -70,6 +71,7 @@ def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mix
     check_out(config.out, resume, state)
     data = Data.open(config.data)
     checkpoint = go_on(config, data) if resume else begin(config, data)
+    config = settle(config, checkpoint)
     config = _decided(config, team, checkpoint.trained["precision"] if resume else "auto")
     mixture = mix(config, data, checkpoint)
     run = Run(config, checkpoint, team)

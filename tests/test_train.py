@@ -145,11 +145,18 @@ def test_a_run_that_ended_before_its_first_save_may_be_begun_again(config: Train
     assert [entry["step"] for entry in log_of(again)] == [3, 6]
 
 
+def test_a_short_run_is_saved_at_every_tenth_of_its_steps_and_a_long_one_every_500(config: TrainConfig) -> None:
+    usual = replace(config, save_every=0)
+    assert [replace(usual, steps=steps).save_steps for steps in (1, 40, 2001, 20_000)] == [1, 4, 201, 500]
+    train(usual, say=quiet)
+    assert [entry["step"] for entry in log_of(config.out)] == [*range(1, STEPS + 1)]
+
+
 def test_a_policy_without_a_state_is_neither_overwritten_nor_a_dead_end(config: TrainConfig) -> None:
     train(config, say=quiet)
     shutil.rmtree(config.out / STATE)
     for resume in (False, True):
-        with pytest.raises(EmbodiedError, match="it has a policy, from which --start .* with another --out goes on"):
+        with pytest.raises(EmbodiedError, match=r"it has a policy, from which --start .* with another --out goes on"):
             train(config, resume=resume, say=quiet)
 
 
@@ -199,7 +206,7 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(config: TrainCo
 def test_resuming_with_another_batch_seed_chunk_or_latents_is_refused(config: TrainConfig) -> None:
     interrupted(config)
     before = files(config.out)
-    with pytest.raises(EmbodiedError, match=r"batch 4, not 5, seed 0, not 1, chunk 12, not 3, latents 6, not 7"):
+    with pytest.raises(EmbodiedError, match=r"batch 4, not 5, seed 0, not 1, chunk 4, not 3, latents 2, not 7"):
         train(replace(config, batch=5, seed=1, chunk=3, latents=7), resume=True, say=quiet)
     assert files(config.out) == before
 

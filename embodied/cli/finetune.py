@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Hand the arguments to the trainer, which has the torch that the command line does without."""
-    config = read_config(args)
+    config, leads = read_config(args), os.environ.get("RANK", "0") == "0"  # as torchrun numbers its processes
     if args.dry_run:
-        print(load_function("trainer", TRAINER, "dry_run", ("policies",))(config, resume=args.resume))
-        return 0
-    out = load_function("trainer", TRAINER, "train", ("policies",))(config, resume=args.resume)
-    print(f"wrote {out}")
+        told = load_function("trainer", TRAINER, "dry_run", ("policies",))(config, resume=args.resume)
+    else:
+        told = f"wrote {load_function('trainer', TRAINER, 'train', ('policies',))(config, resume=args.resume)}"
+    if leads:
+        print(told)
     return 0
 
 
@@ -83,18 +85,32 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", action="append", default=[], metavar="FILE[:WEIGHT|:SHARE%]", help="text to learn beside, a line each"
     )
-    parser.add_argument("--chunk", type=positive_int, metavar="N", help="actions that the policy answers with")
-    parser.add_argument("--latents", type=positive_int, metavar="N", help="image tokens of a camera")
-    parser.add_argument("--history", type=natural_int, metavar="N", help="earlier frames of the first camera")
+    parser.add_argument(
+        "--chunk",
+        type=positive_int,
+        metavar="N",
+        help="actions that the policy answers with (default 12, or as in --start)",
+    )
+    parser.add_argument(
+        "--latents", type=positive_int, metavar="N", help="image tokens of a camera (default 6, or its)"
+    )
+    parser.add_argument(
+        "--history", type=natural_int, metavar="N", help="earlier frames of the first camera (default 0, or its)"
+    )
     parser.add_argument("--pack", type=natural_int, metavar="TOKENS", help="pack examples into rows as wide as this")
     parser.add_argument("--denoise", type=float, metavar="X", help="share of examples of which something is hidden")
 
 
 def _add_pretrained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--backbone", type=Path, metavar="DIR", help="a pretrained decoder or image-text model as trunk"
+        "--backbone",
+        type=Path,
+        metavar="DIR",
+        help="a pretrained decoder or image-text model as trunk; with --start or --resume: where theirs is now",
     )
-    parser.add_argument("--vision", type=Path, metavar="DIR", help="a pretrained vision encoder for the frames")
+    parser.add_argument(
+        "--vision", type=Path, metavar="DIR", help="a pretrained vision encoder for the frames; or where theirs is now"
+    )
     parser.add_argument("--adapt", choices=("frozen", "lora", "full"), help="what of them is trained (default lora)")
     parser.add_argument("--rank", type=positive_int, metavar="N", help="of LoRA's matrices (default 16)")
     parser.add_argument("--bits", type=int, choices=(8, 4), help="of their frozen weights (default 32)")
@@ -120,7 +136,12 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_watching(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--save-every", type=positive_int, metavar="N", help="steps between saves")
+    parser.add_argument(
+        "--save-every",
+        type=positive_int,
+        metavar="N",
+        help="steps between saves (default a tenth of --steps, at most 500)",
+    )
     parser.add_argument("--keep", type=positive_int, metavar="K", help="states of the run that stay (default 2)")
     parser.add_argument("--rollout", metavar="MODULE", help="a robot to run the policy on while it is trained")
     parser.add_argument("--rollout-every", type=natural_int, default=0, metavar="N", help="steps (default every save)")

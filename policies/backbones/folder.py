@@ -45,6 +45,7 @@ class Backbone:
     sha256: str = ""  # of the weight files; empty for one that is trained in full, which a checkpoint has whole
     config: Mapping[str, Any] = field(default_factory=dict)  # of that one, empty otherwise
     pixels: Mapping[str, Any] = field(default_factory=dict)  # of one that sees: size, mean and deviation
+    nearby: str = ""  # the folder as seen from the checkpoint's
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))  # JSON has lists

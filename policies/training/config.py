@@ -17,10 +17,10 @@ from policies.training.precision import Precision
 
 WARMUP_STEPS = 200
 DECAY_PART = 0.3  # of the steps, at the end, in which the learning rate falls to nothing
-FIXED = (  # what a resumed run may not change
-    *("batch", "seed", "chunk", "latents", "history"),
-    *("backbone", "vision", "adapt", "rank", "bits"),
-)
+CHUNK, LATENTS, RANK = 12, 6, 16  # of a fresh model, where nothing is said
+SAVES, SAVE_STEPS = 10, 500  # in a run, and the most steps between two
+FIXED = ("batch", "seed", "denoise")  # what a resumed run may not change, beside what its model is made with
+USUAL = {"chunk": CHUNK, "latents": LATENTS, "history": 0, "adapt": "lora", "rank": RANK}
 UNTOLD = ("out", "save_every", "keep", "rollout")  # what a checkpoint does not tell: nothing learnt depends on it
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -60,11 +60,11 @@ class TrainConfig:
     weight_decay: float = 0.02
     seed: int = 0
     start: Path | None = None  # a checkpoint to go on from; a fresh model otherwise
-    chunk: int = 12
-    latents: int = 6
-    save_every: int = 500
+    chunk: int | None = None  # this and what else of the model is None: as start has it, or as is usual
+    latents: int | None = None
+    save_every: int = 0  # steps; 0: a tenth of them, but no more than SAVE_STEPS
     texts: tuple[Given, ...] = ()
-    history: int = 0  # earlier frames of the first camera
+    history: int | None = None  # earlier frames of the first camera
     pack: int = 0  # tokens of a row that examples are packed into; 0: one example a row, padded
     accumulate: int = 1  # parts that a batch is learnt from one after the other
     warmup: int = WARMUP_STEPS
@@ -78,13 +78,19 @@ class TrainConfig:
     rollout: RolloutPlan | None = None
     backbone: Path | None = None  # a folder with a pretrained decoder or image-text model; a fresh trunk otherwise
     vision: Path | None = None  # a folder with a pretrained vision encoder
-    adapt: Adapt = "lora"  # what of them is trained
-    rank: int = 16  # of LoRA's matrices
+    adapt: Adapt | None = None  # what of them is trained
+    rank: int | None = None  # of LoRA's matrices
     bits: Literal[4, 8] | None = None  # of their frozen weights
+
+    @property
+    def save_steps(self) -> int:
+        """Return how many steps lie between two saves."""
+        return self.save_every or min(SAVE_STEPS, math.ceil(self.steps / SAVES))
 
     def pretrained(self, folder: Path | None) -> Backbone | None:
         """Return how the model in a folder is to be adapted; None where there is no folder."""
-        return Backbone(str(folder), self.adapt, self.rank, 2 * self.rank, bits=self.bits) if folder else None
+        rank = self.rank or RANK
+        return Backbone(str(folder), self.adapt or "lora", rank, 2 * rank, bits=self.bits) if folder else None
 
     def account(self, samples: int) -> dict[str, Any]:
         """Return what a checkpoint tells of its training; of a folder its name alone, as a path says whose machine."""
@@ -110,7 +116,9 @@ class TrainConfig:
         parts += [f"--out {shlex.quote(str(self.out))}", f"--steps {self.steps}"]
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name in ("data", "texts", "out", "steps", "objective", "rollout") or value == each.default:
+            if each.name in ("data", "texts", "out", "steps", "objective", "rollout"):
+                continue
+            if value in (each.default, USUAL.get(each.name, each.default)):
                 continue
             flag = f"--{each.name.replace('_', '-')}"
             parts.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")

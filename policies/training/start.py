@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
@@ -18,7 +18,8 @@ from policies.layout import Plan
 from policies.mixture import Mixture, Source
 from policies.model import ModelConfig, PolicyModel
 from policies.texts import Texts, read_texts
-from policies.training.config import FIXED, Given, TrainConfig
+from policies.training.config import CHUNK, LATENTS, Given, TrainConfig
+from policies.training.form import require_same_model, require_same_run, require_use, settle
 from policies.vocabulary import Vocabulary
 
 ROOM = 4  # tokens that a plan's instruction has room for beyond the longest that it was made for
@@ -55,24 +56,30 @@ def go_on(config: TrainConfig, data: Data) -> Checkpoint:
 
     Raise SpecMismatchError for data of another robot, EmbodiedError for a change that would make it another run.
     """
-    run = load_checkpoint(config.out)
+    run = load_checkpoint(config.out, backbone=config.backbone, vision=config.vision)
     _require_known(run, data, f"the run in {config.out}")
-    now = config.account(0)
-    if changed := [name for name in FIXED if run.trained.get(name, now[name]) != now[name]]:
-        lines = ", ".join(f"{name} {run.trained[name]}, not {now[name]}" for name in changed)
-        raise EmbodiedError(
-            f"the run in {config.out} began with {lines}; resume it with the same, or give another --out"
-        )
+    require_same_run(config, run)
     return run
 
 
 def begin(config: TrainConfig, data: Data) -> Checkpoint:
-    """Return what a run begins with: config.start with the data's words added to it, or a fresh model for the data."""
+    """Return what a run begins with: config.start with the data's words added to it, or a fresh model for the data.
+
+    Raise EmbodiedError for what the config asks of the model and it does not have.
+    """
     words = frozenset(re.findall(r"\w+", " ".join(data.instructions).lower()))
     if config.start is not None:
-        start = load_checkpoint(config.start)
+        start = load_checkpoint(config.start, backbone=config.backbone, vision=config.vision)
         _require_known(start, data, f"checkpoint {config.start}")
-        return Checkpoint(start.model, start.vocabulary, start.words | words, config.account(0))
+        require_same_model(config, start)
+        made = replace(start, words=start.words | words)
+    else:
+        require_use(config)
+        made = _fresh(config, data, words)
+    return made.with_trained(settle(config, made).account(0))
+
+
+def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint:
     vocabulary = load_vocabulary(config.backbone) if config.backbone else Vocabulary.train(_corpus(config, data))
     plans = _plans(config, data, vocabulary)
     cameras = max(len(plan.spec.cameras) for plan in plans)
@@ -81,7 +88,7 @@ def begin(config: TrainConfig, data: Data) -> Checkpoint:
         backbone=config.pretrained(config.backbone),
         vision=config.pretrained(config.vision),
     )
-    return Checkpoint(PolicyModel(plans, sizes, vocabulary.size), vocabulary, words, config.account(0))
+    return Checkpoint(PolicyModel(plans, sizes, vocabulary.size), vocabulary, words, {})
 
 
 def mix(config: TrainConfig, data: Data, checkpoint: Checkpoint) -> Mixture:
@@ -105,10 +112,10 @@ def _plans(config: TrainConfig, data: Data, vocabulary: Vocabulary) -> list[Plan
         Plan(
             spec=specs[robot],
             labels=labels_of(readers),
-            chunk=config.chunk,
+            chunk=config.chunk or CHUNK,
             text_length=longest + ROOM,
-            latents=config.latents,
-            history=config.history,
+            latents=config.latents or LATENTS,
+            history=config.history or 0,
             rebuild=REBUILD if config.denoise else 0,
         )
         for robot, readers in by_robot(data.readers).items()

@@ -1,0 +1,77 @@
+"""A run tells of the model that it trains, and refuses a flag that says otherwise of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embodied.cli import main
+from policies.checkpoint import load_checkpoint
+from policies.training.folder import README
+from tests.training_data import Material, make_material
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return make_material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture(scope="module")
+def run(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Go on from a checkpoint of 4 actions and 2 image tokens."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    assert main(material.arguments(out, "--steps", "1", "--save-every", "1")) == 0
+    return out
+
+
+def test_what_a_run_tells_of_its_model_is_what_the_checkpoint_it_began_from_has(run: Path) -> None:
+    checkpoint = load_checkpoint(run)
+    told = [checkpoint.trained[name] for name in ("chunk", "latents", "history", "backbone", "adapt", "rank", "bits")]
+    assert told == [checkpoint.plan.chunk, checkpoint.plan.latents, 0, None, None, None, None] and told[:2] == [4, 2]
+    assert "--chunk 4 --latents 2" in (run / README).read_text()
+
+
+def test_what_a_checkpoint_has_may_be_said(material: Material, tmp_path: Path) -> None:
+    said = ("--chunk", "4", "--latents", "2", "--history", "0")
+    assert main(material.arguments(tmp_path / "run", "--steps", "1", *said)) == 0
+
+
+MISTAKES = {
+    "another chunk": (("--chunk", "12"), "has chunk 4, not 12; ask for what it has, or begin a fresh model"),
+    "other image tokens and a past": (("--latents", "6", "--history", "1"), "latents 2, not 6, history 0, not 1"),
+    "what is hidden": (("--denoise", "0.3"), "was made without --denoise and cannot tell what is hidden"),
+    "how a backbone that it has not is adapted": (("--adapt", "lora"), "has adapt None, not lora"),
+    "a backbone that it has not": (("--backbone", "."), "stands on no backbone that it could be"),
+}
+FRESH = {
+    "how none is adapted": (("--adapt", "lora"), "--adapt lora: of a pretrained model, and none is named"),
+    "the bits and rank of none": (("--bits", "4", "--rank", "2"), "--rank 2, --bits 4: of a pretrained model"),
+    "a rank without LoRA": (("--vision", ".", "--adapt", "frozen", "--rank", "2"), "--rank 2: of LoRA's matrices"),
+}
+
+
+@pytest.mark.parametrize("what", [*MISTAKES, *FRESH])
+def test_a_flag_that_could_not_be_followed_is_refused(
+    material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    more, said = {**MISTAKES, **FRESH}[what]
+    arguments = material.arguments(tmp_path / "run", "--steps", "1", *more)
+    if what in FRESH:
+        at = arguments.index("--start")
+        del arguments[at : at + 2]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and said in error.strip().splitlines()[-1], error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [(("--denoise", "0.3"), "denoise 0.0, not 0.3"), (("--chunk", "12", "--rank", "4"), "chunk 4, not 12, rank None")],
+)
+def test_a_run_that_goes_on_keeps_what_it_began_with(
+    material: Material, run: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
+    assert main(material.arguments(run, "--steps", "2", "--resume", *more)) == 2
+    assert said in capsys.readouterr().err
