@@ -63,9 +63,10 @@ def together(material: Material, thin: Material, tmp_path_factory: pytest.TempPa
     commands.append(material.arguments(one, "--steps", str(STEPS), "--decay", "0", "--resume", "--shard"))
     commands.append(material.arguments(folder / "steady", "--steps", str(STEPS), "--decay", "0"))
     commands.append(thin.arguments(empty, "--steps", "2", "--decay", "0", "--resume", "--shard"))
+    commands.append(material.arguments(folder / "dry", "--steps", "2", "--dry-run"))
     team = start_team(commands, folder / "log")
     assert [finish(process) for process in team] == [0, 0], (folder / "log.0").read_text()
-    return {**outs, "begun by one": one, "steady": folder / "steady", "empty shards": empty}
+    return {**outs, "begun by one": one, "steady": folder / "steady", "empty shards": empty, "log": folder / "log"}
 
 
 def curve(out: Path) -> list[float]:
@@ -112,6 +113,12 @@ def test_two_processes_go_on_with_what_one_began(together: dict[str, Path]) -> N
 
 def test_a_process_that_holds_none_of_a_weight_goes_on_with_what_one_began(together: dict[str, Path]) -> None:
     assert [entry["step"] for entry in losses_of(together["empty shards"])] == [1, 2]
+
+
+def test_one_process_alone_tells_what_came_of_it(together: dict[str, Path]) -> None:
+    first, second = (Path(f"{together['log']}.{rank}").read_text() for rank in (0, 1))
+    assert "wrote" in first and "parameters" in first
+    assert "wrote" not in second and "parameters" not in second
 
 
 def test_shards_without_processes_are_refused(

@@ -15,11 +15,12 @@ from policies.losses import count
 from policies.mixture import Mixture
 from policies.training.config import TrainConfig
 from policies.training.run import Run
+from policies.training.team import own
 
 STEPS = 3  # timed, after one that is not
 BATCHES = 4  # looked at for their tokens
 SUGGESTED = 2  # rows of so many times the longest example, where --pack is not given
-FLOAT32, BFLOAT16 = 4, 2
+FLOAT32, BFLOAT16 = 4, 2  # bytes
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,25 @@ def time_steps(run: Run, mixture: Mixture) -> list[float]:
     return taken[1:]
 
 
+def count_memory(run: Run) -> dict[str, int]:
+    """Return the bytes that this process holds of each kind, activations not counted; of what is frozen its own."""
+    state, model = run.tensors(), run.model
+    moving, moments = ([t for n, t in state.items() if n.startswith(kind)] for kind in ("average.", "optimizer."))
+    return {
+        "weights": _bytes([*model.parameters(), *model.buffers()]),
+        "their average": _bytes(moving),
+        "gradients": _bytes([*run.trained.values()]),
+        "optimizer": _bytes(moments),
+        "copy to save": _bytes([*state.values()]) + FLOAT32 * _count([*run.average.values()]),
+    }
+
+
+def count_disk(run: Run) -> tuple[int, int]:
+    """Return the bytes of a state and of the policy, headers not counted; what is frozen is in its folder alone."""
+    state = sum(t.numel() * t.element_size() for t in run.tensors().values())
+    return state, BFLOAT16 * _count([*run.average.values()])
+
+
 def _parameters(run: Run) -> list[str]:
     total, trained = _count([*run.model.parameters()]), _count([*run.trained.values()])
     lines = [f"parameters        {total / 1e6:.2f} M, of which trained {trained / 1e6:.2f} M"]
@@ -116,16 +136,7 @@ def _tokens(tokens: Tokens, config: TrainConfig) -> list[str]:
 
 
 def _memory(run: Run, activations: int) -> list[str]:
-    split = run.team.world if run.config.shard else 1
-    total, trained = _count([*run.model.parameters()]) / split, _count([*run.trained.values()]) / split
-    rows = {
-        "weights": FLOAT32 * total,
-        "their average": FLOAT32 * total,
-        "gradients": FLOAT32 * trained,
-        "optimizer": 2 * FLOAT32 * trained,
-        "activations": activations,
-        "copy to save": (2 * total + 2 * trained) * FLOAT32,
-    }
+    rows = {**count_memory(run), "activations": activations}
     lines = [f"  {name:<15} {size / 1e6:.1f} MB" for name, size in rows.items()]
     return [f"memory            {sum(rows.values()) / 1e6:.0f} MB a process, beside the program and its data", *lines]
 
@@ -142,11 +153,14 @@ def _time(seconds: list[float], config: TrainConfig) -> list[str]:
 
 
 def _disk(run: Run) -> list[str]:
-    total, trained = _count([*run.model.parameters()]), _count([*run.trained.values()])
-    state = (2 * total + 2 * trained) * FLOAT32
-    size = state * (run.config.keep + 1) + 2 * BFLOAT16 * total
+    state, policy = count_disk(run)
+    size = state * (run.config.keep + 1) + 2 * policy
     return [f"disk              {size / 1e6:.0f} MB in {run.config.out} ({run.config.keep + 1} states, a policy)"]
 
 
 def _count(parameters: Sequence[Tensor]) -> int:
     return sum(p.numel() for p in parameters)
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(own(tensor).nbytes for tensor in tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -16,25 +15,9 @@ from policies.batch import Batch
 from policies.losses import count
 from policies.training.run import Run
 
-SIZE = 1024  # of the square matrices that are multiplied
-MEASURED_S = 0.2
 BACKWARD = 2  # passes of the same work as a forward pass
 
 Item = TypeVar("Item")
-
-
-@functools.cache
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return how many floating-point operations a second this machine multiplies matrices with: the best of several."""
-    a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
-    best_s, end_s = float("inf"), time.monotonic() + MEASURED_S
-    while time.monotonic() < end_s or best_s == float("inf"):
-        begin_s = time.perf_counter()
-        torch.mm(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best_s = min(best_s, time.perf_counter() - begin_s)
-    return 2 * SIZE**3 / best_s
 
 
 @torch.no_grad()

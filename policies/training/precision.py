@@ -10,22 +10,26 @@ import torch
 
 Precision = Literal["auto", "bf16", "fp32"]  # auto: the faster one here; a resumed run keeps to its own
 
-SIZE = 256  # of the square matrices that are multiplied
-ROUNDS = 3
+SMALL, LARGE = 256, 1024  # of the square matrices that are multiplied: to compare precisions, and at its fastest
+MEASURED_S = 0.2
 
 
 @functools.cache
 def faster_precision(device: torch.device) -> Precision:
     """Return the precision in which a device multiplies matrices faster, as measured now."""
-    return "bf16" if _product_s(device, torch.bfloat16) < _product_s(device, torch.float32) else "fp32"
+    bf16, fp32 = (matrix_rate(device, dtype, size=SMALL) for dtype in (torch.bfloat16, torch.float32))
+    return "bf16" if bf16 > fp32 else "fp32"
 
 
-def _product_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the seconds that one product takes, the best of a few."""
-    matrix = torch.ones(SIZE, SIZE, device=device, dtype=dtype)
-    times_s = []
-    for _ in range(ROUNDS):
+@functools.cache
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, size: int = LARGE) -> float:
+    """Return how many floating-point operations a second this machine multiplies matrices with: the best of several."""
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
+    best_s, end_s = float("inf"), time.monotonic() + MEASURED_S
+    while time.monotonic() < end_s or best_s == float("inf"):
         begin_s = time.perf_counter()
-        torch.mm(matrix, matrix).sum().item()  # the number is only there once the product is
-        times_s.append(time.perf_counter() - begin_s)
-    return min(times_s)
+        torch.mm(matrix, matrix)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best_s = min(best_s, time.perf_counter() - begin_s)
+    return 2 * size**3 / best_s

@@ -15,7 +15,8 @@ from policies.batch import Batch
 from policies.mixture import Mixture
 from policies.training.evaluation import evaluate, take_samples
 from policies.training.folder import Folder
-from policies.training.meter import Meter, count_operations, matrix_rate
+from policies.training.meter import Meter, count_operations
+from policies.training.precision import matrix_rate
 from policies.training.rollouts import Rollouts
 from policies.training.run import Learnt, Run
 from policies.training.saving import Saver
