@@ -57,6 +57,8 @@ class Examples:
             raise EmbodiedError(f"{reader.path}: every episode is marked as a failure; there is nothing to learn from")
         self._untaught = np.cumsum(~taught)
         self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
+        if not len(self.training_rows):
+            raise EmbodiedError(f"{reader.path}: all that succeeded is held out; there is nothing to learn from")
         # Executed noise makes later expert actions answers to something the policy has not seen.
         self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
 

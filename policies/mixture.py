@@ -164,9 +164,10 @@ def shares(sources: Sequence[Source]) -> NDArray[np.float64]:
     """
     given = np.array([s.share or 0.0 for s in sources])
     rest = np.array([s.weight * len(s.data.training_rows) ** 0.5 if s.share is None else 0.0 for s in sources])
-    if (given < 0).any() or (rest < 0).any() or given.sum() > 1 or (rest.sum() > 0 and given.sum() >= 1):
-        raise EmbodiedError(f"shares of {given[given > 0].tolist()} leave nothing for the other datasets")
-    found: NDArray[np.float64] = (
-        given / given.sum() if not rest.sum() else (given + (1 - given.sum()) * rest / rest.sum())
-    )
+    told, total = given[given > 0].tolist(), given.sum()
+    if (given < 0).any() or (rest < 0).any() or (rest.sum() > 0 and total >= 1):
+        raise EmbodiedError(f"shares of {told} leave nothing for the other datasets")
+    if not rest.sum() and not np.isclose(total, 1):
+        raise EmbodiedError(f"shares of {told} sum to {total:g}, and there is no other dataset; they must sum to 1")
+    found: NDArray[np.float64] = given + (1 - total) * rest / rest.sum() if rest.sum() else given / total
     return found

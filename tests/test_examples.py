@@ -139,6 +139,14 @@ def test_whole_episodes_are_held_out_and_never_trained_on(tmp_path: Path) -> Non
     assert len(first) == 2 and all(equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_dataset_of_which_all_that_succeeded_is_held_out_is_refused(tmp_path: Path) -> None:
+    reader = DatasetReader(record_toy(tmp_path / "data", episodes=VALIDATION_EVERY))
+    last = VALIDATION_EVERY - 1
+    reader.episodes = tuple(replace(e, success=e.index == last) for e in reader.episodes)
+    with pytest.raises(EmbodiedError, match="all that succeeded is held out; there is nothing to learn from"):
+        Examples(reader, TOY_PLAN, tiny_vocabulary())
+
+
 def test_a_small_dataset_holds_nothing_out(examples: Examples) -> None:
     assert list(Mixture([Source(examples)]).validation(size=2, batches=2)) == []
 

@@ -83,6 +83,17 @@ def test_sources_are_drawn_by_the_square_root_of_their_size_times_their_weight(
     assert 0.45 < drawn.mean() < 0.55
 
 
+@pytest.mark.parametrize("given", [[0.2], [0.5, 0.4], [0.7, 0.7]])
+def test_shares_are_never_other_ones_than_were_asked_for(reader: DatasetReader, given: list[float]) -> None:
+    examples = Examples(reader, TOY_PLAN, VOCABULARY)
+    with pytest.raises(EmbodiedError, match=rf"{sum(given):g}, and there is no other dataset; they must sum to 1"):
+        shares([Source(examples, share=share) for share in given])
+    thirds = shares([Source(examples, share=share) for share in (0.7, 0.2, 0.1)])  # 0.9999999999999999
+    np.testing.assert_allclose(thirds, [0.7, 0.2, 0.1])
+    with pytest.raises(EmbodiedError, match="sum to 0"):
+        shares([Source(examples, weight=0.0)])
+
+
 def test_processes_share_a_batch_out_and_none_is_seen_twice(reader: DatasetReader, texts: Texts) -> None:
     mixture = Mixture([Source(Examples(reader, TOY_PLAN, VOCABULARY)), Source(texts)])
     whole = mixture.batch(3, size=8, seed=1)
