@@ -195,6 +195,12 @@ def test_an_episode_without_a_camera_is_refused(tmp_path, episodes):
         DatasetWriter(tmp_path, other, label_sizes=LABELS).add(episodes[0])
 
 
+def test_an_episode_without_a_label_is_refused(tmp_path, episodes):
+    writer = DatasetWriter(tmp_path / "data", SPEC, label_sizes=LABELS)
+    with pytest.raises(ValueError, match="episode reach seed 0 lacks the label 'goal_box'"):
+        writer.add(replace(episodes[0], labels={"target_position": episodes[0].labels["target_position"]}))
+
+
 def test_a_writer_that_was_not_finished_leaves_no_dataset(tmp_path, episodes):
     DatasetWriter(tmp_path, SPEC, label_sizes=LABELS, episodes_per_file=1).add(episodes[0])
     with pytest.raises(DatasetError, match=r"info\.json: no such file"):

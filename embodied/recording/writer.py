@@ -54,7 +54,8 @@ class DatasetWriter:
         if video is not None and video not in CODECS:
             raise layout.DatasetError(path, f"no codec {video!r}; there are {sorted(CODECS)}")
         self._path, self._spec, self._episodes_per_file = path, spec, episodes_per_file
-        self._features = layout.features(spec, label_sizes or {}, visual="video" if video else "image")
+        self._label_sizes = dict(label_sizes or {})
+        self._features = layout.features(spec, self._label_sizes, visual="video" if video else "image")
         self._schema = layout.arrow_schema(self._features)
         self._waiting: list[_Placed] = []
         self._waiting_bytes = 0  # of their frames
@@ -79,6 +80,9 @@ class DatasetWriter:
         for camera in self._spec.cameras:
             if len(episode.frames.get(camera.name, ())) != len(episode):
                 raise ValueError(f"episode {episode.task} seed {episode.seed} lacks frames of {camera.name!r}")
+        for name in self._label_sizes:
+            if name not in episode.labels:
+                raise ValueError(f"episode {episode.task} seed {episode.seed} lacks the label {name!r}")
         with self._no_partial_left():
             self._add(episode)
 
