@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from embodied.cli import main
 from policies.backbones.folder import BackboneError
+from policies.batch import Batch
 from policies.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from policies.mixture import Mixture
 from policies.token import make as make_policy
 from policies.train import Given, TrainConfig, train
 from policies.training.dry_run import count_disk, count_memory
-from policies.training.folder import STATE
+from policies.training.folder import LOG, STATE, read_lines
 from policies.training.run import Run
 from policies.training.saving import FILE, newest
 from policies.training.start import Data, begin
@@ -29,7 +33,7 @@ HEADER = 90_000  # bytes of a safetensors file that are names and places
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     """Describe a run of two steps on a tiny decoder, adapted by LoRA."""
     folder = tmp_path_factory.mktemp("material")
-    data = (Given(record_toy(folder / "toy_data", episodes=1)),)
+    data = (Given(record_toy(folder / "toy_data", episodes=51)),)  # of which one is held out
     backbone = make("llama", folder / "models")
     return TrainConfig(data, folder / "run", 2, batch=2, chunk=3, latents=2, backbone=backbone, precision="fp32")
 
@@ -48,6 +52,27 @@ def test_a_dry_run_counts_what_is_frozen_where_it_is(config: TrainConfig, traine
     assert 0 <= (trained / WEIGHTS).stat().st_size - policy < HEADER
     memory, frozen = count_memory(run), 4 * sum(p.numel() for p in run.model.parameters() if not p.requires_grad)
     assert frozen > HEADER and memory["weights"] - frozen >= memory["their average"] == memory["gradients"]
+
+
+def test_a_save_measures_a_backbone_on_no_more_than_six_of_the_runs_own_batches(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def validation(mixture: Mixture, *, size: int, batches: int) -> Iterator[Batch]:
+        for batch in held_out(mixture, size=size, batches=batches):
+            drawn.append(len(batch))
+            yield batch
+
+    held_out = Mixture.validation
+    monkeypatch.setattr(Mixture, "validation", validation)
+    command = config.command().split()[1:]
+    command[command.index("--out") + 1] = str(tmp_path / "run")
+    assert main([*command, "--save-every", "1"]) == 0
+    entries = read_lines(tmp_path / "run" / LOG)
+    assert [entry["step"] for entry in entries] == [1, 2] and all(entry["held_out_loss"] > 0 for entry in entries)
+    # Of three more a few answers are shown.
+    assert drawn == 2 * [*6 * [config.batch], 3]
 
 
 def moved(trained: Path, tmp_path: Path, *, backbone: bool) -> Path:

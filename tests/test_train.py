@@ -147,9 +147,9 @@ def test_a_run_that_ended_before_its_first_save_may_be_begun_again(config: Train
 
 def test_a_short_run_is_saved_at_every_tenth_of_its_steps_and_a_long_one_every_500(config: TrainConfig) -> None:
     usual = replace(config, save_every=0)
-    assert [replace(usual, steps=steps).save_steps for steps in (1, 40, 2001, 20_000)] == [1, 4, 201, 500]
-    train(usual, say=quiet)
-    assert [entry["step"] for entry in log_of(config.out)] == [*range(1, STEPS + 1)]
+    assert [replace(usual, steps=steps).save_steps for steps in (1, 99, 2001, 20_000)] == [10, 10, 201, 500]
+    train(replace(usual, steps=12), say=quiet)
+    assert [entry["step"] for entry in log_of(config.out)] == [10, 12]
 
 
 def test_a_policy_without_a_state_is_neither_overwritten_nor_a_dead_end(config: TrainConfig) -> None:

@@ -140,7 +140,7 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
         "--save-every",
         type=positive_int,
         metavar="N",
-        help="steps between saves (default a tenth of --steps, at most 500)",
+        help="steps between saves (default a tenth of --steps, from 10 to 500)",
     )
     parser.add_argument("--keep", type=positive_int, metavar="K", help="states of the run that stay (default 2)")
     parser.add_argument("--rollout", metavar="MODULE", help="a robot to run the policy on while it is trained")

@@ -18,7 +18,7 @@ from policies.training.precision import Precision
 WARMUP_STEPS = 200
 DECAY_PART = 0.3  # of the steps, at the end, in which the learning rate falls to nothing
 CHUNK, LATENTS, RANK = 12, 6, 16  # of a fresh model, where nothing is said
-SAVES, SAVE_STEPS = 10, 500  # in a run, and the most steps between two
+SAVES, SAVE_STEPS = 10, (10, 500)  # in a run, and the fewest and most steps between two: each is measured as well
 FIXED = ("batch", "seed", "denoise")  # what a resumed run may not change, beside what its model is made with
 USUAL = {"chunk": CHUNK, "latents": LATENTS, "history": 0, "adapt": "lora", "rank": RANK}
 UNTOLD = ("out", "save_every", "keep", "rollout")  # what a checkpoint does not tell: nothing learnt depends on it
@@ -62,7 +62,7 @@ class TrainConfig:
     start: Path | None = None  # a checkpoint to go on from; a fresh model otherwise
     chunk: int | None = None  # this and what else of the model is None: as start has it, or as is usual
     latents: int | None = None
-    save_every: int = 0  # steps; 0: a tenth of them, but no more than SAVE_STEPS
+    save_every: int = 0  # steps; 0: a tenth of them, within SAVE_STEPS
     texts: tuple[Given, ...] = ()
     history: int | None = None  # earlier frames of the first camera
     pack: int = 0  # tokens of a row that examples are packed into; 0: one example a row, padded
@@ -85,7 +85,8 @@ class TrainConfig:
     @property
     def save_steps(self) -> int:
         """Return how many steps lie between two saves."""
-        return self.save_every or min(SAVE_STEPS, math.ceil(self.steps / SAVES))
+        fewest, most = SAVE_STEPS
+        return self.save_every or min(most, max(fewest, math.ceil(self.steps / SAVES)))
 
     def pretrained(self, folder: Path | None) -> Backbone | None:
         """Return how the model in a folder is to be adapted; None where there is no folder."""

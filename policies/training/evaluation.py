@@ -20,7 +20,7 @@ from policies.training.run import Run
 from policies.values import BINS, decode_values, ranges
 from policies.vocabulary import FIRST_TEXT
 
-SIZE, BATCHES = 64, 6
+SIZE, BATCHES = 64, 6  # of held-out examples; batches no larger than those that are learnt, and so no slower
 SAMPLES = 3
 CHUNK = "pose_error"
 
@@ -51,7 +51,7 @@ def evaluate(run: Run, mixture: Mixture) -> dict[str, float]:
     counts: Counter[str] = Counter()
     errors: dict[str, list[NDArray[Any]]] = {}
     with run.averaged():
-        for batch in mixture.validation(size=SIZE, batches=BATCHES):
+        for batch in mixture.validation(size=min(SIZE, run.config.batch), batches=BATCHES):
             counted = count(batch)
             with run.autocast():
                 _, terms, answers = run.learner(batch, counted)
