@@ -17,7 +17,7 @@ from embodied.errors import EmbodiedError, UnknownNameError
 from embodied.types import Field, RobotSpec
 from policies.backbones.whereabouts import find, note_nearby
 from policies.layout import Label, Plan
-from policies.model import ModelConfig, PolicyModel, port_name
+from policies.model import ModelConfig, PolicyModel
 from policies.vocabulary import FIRST_VALUE, Vocabulary
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
@@ -101,13 +101,15 @@ def load_checkpoint(
             raise CheckpointError(path, f"format {content['format']}; this reads {OLD_FORMAT} and {FORMAT}")
         old = content["format"] == OLD_FORMAT
         plans = [_plan_of_dict(plan) for plan in ([content] if old else content["plans"])]
+        if not plans:
+            raise CheckpointError(path, f"{CONFIG} has no embodiment's plan")
         config = ModelConfig.from_dict(content["model"])
         base, sight = find(config.backbone, "backbone", backbone, path), find(config.vision, "vision", vision, path)
         config = replace(config, backbone=base, vision=sight)
         words, trained = frozenset(content["words"]), dict(content["trained"])
         vocabulary = _load_vocabulary(path)
         model = PolicyModel(plans, config, vocabulary.size)
-    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, OSError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError, OSError) as error:
         raise CheckpointError(path, f"{CONFIG} does not describe a policy ({error!r})") from error
     try:
         tensors = load_file(path / WEIGHTS)
@@ -132,7 +134,8 @@ def _plan_of_dict(content: Mapping[str, Any]) -> Plan:
 
 def _renew(tensors: Mapping[str, Tensor], model: PolicyModel) -> dict[str, Tensor]:
     """Return the weights of a checkpoint of the old format under the names, and at the places, that they have now."""
-    port = f"ports.{port_name(model.plans[0])}"
+    (name,) = model.port_names.values()
+    port = f"ports.{name}"
     own = ("position", "locate_head", "pose_head")
     found = {f"{port}.{n}" if n.startswith(own) else n: t for n, t in tensors.items() if "embed_tokens" not in n}
     table = model.state_dict()["embedding.weight"].clone()

@@ -98,7 +98,8 @@ class PolicyModel(nn.Module):
         self.resamplers = nn.ModuleList(self._resampler(plans[0].latents) for _ in config.strides)
         self.to_trunk = nn.ModuleList(nn.Linear(seen, width) for _ in config.strides)
         self.trunk = base.decoder or Trunk(width, config.layers, config.heads, config.feedforward, config.trunk)
-        self.ports = nn.ModuleDict({port_name(plan): Port(plan, width) for plan in plans})
+        self.port_names = port_names(plans)
+        self.ports = nn.ModuleDict({self.port_names[plan.spec.name]: Port(plan, width) for plan in plans})
         self.bins = nn.Parameter(fourier(BINS, VALUE_WIDTH))
         if any(plan.history for plan in plans):
             self.past_resampler = self._resampler(max(plan.history_latents for plan in plans))
@@ -106,6 +107,12 @@ class PolicyModel(nn.Module):
         if any(plan.rebuild for plan in plans):
             self.state_head = nn.Linear(width, VALUE_WIDTH)
             self.cells_head = nn.Linear(width, COLOURS * VALUE_WIDTH)
+
+    def freeze_ports(self, plans: Sequence[Plan]) -> None:
+        """Train no port of another robot than those of plans: nothing is learnt of it, and its weights would decay."""
+        learnt = {self.port_names[plan.spec.name] for plan in plans}
+        for name, port in self.ports.items():
+            port.requires_grad_(name in learnt)
 
     def forward(self, batch: Batch, *, use_cache: bool = False) -> list[Answers]:
         """Answer every slot of every part in one pass.
@@ -214,7 +221,7 @@ class PolicyModel(nn.Module):
         return frames.to(self.bins.device).permute(0, 3, 1, 2).to(self.bins.dtype).div(255.0)
 
     def _port(self, plan: Plan) -> Port:
-        port = self.ports[port_name(plan)]
+        port = self.ports[self.port_names[plan.spec.name]]
         assert isinstance(port, Port)
         return port
 
@@ -238,9 +245,15 @@ def _complete(config: ModelConfig, base: Foundation) -> ModelConfig:
     )
 
 
-def port_name(plan: Plan) -> str:
-    """Return the name of an embodiment's own weights: a module's name has no dots."""
-    return re.sub(r"\W", "_", plan.spec.name)
+def port_names(plans: Sequence[Plan]) -> dict[str, str]:
+    """Return the name of each robot's own weights: a module's has no dots, and none that is another's or a dict's."""
+    found: dict[str, str] = {}
+    for plan in plans:
+        name = re.sub(r"\W", "_", plan.spec.name)
+        while name in found.values() or hasattr(nn.ModuleDict, name):
+            name += "_"
+        found[plan.spec.name] = name
+    return found
 
 
 def _whole(there: Tensor) -> Tensor | slice:

@@ -72,6 +72,18 @@ def test_options_of_the_model_come_back(checkpoint: Checkpoint, tmp_path: Path) 
         loaded.plan_of("third")
 
 
+def test_robots_whose_names_differ_in_a_sign_have_weights_of_their_own(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    names = ("so-101", "so_101", "so.101", "keys")
+    plans = tuple(replace(PLAN, spec=replace(PLAN.spec, name=name), chunk=2 + i) for i, name in enumerate(names))
+    model = PolicyModel(plans, checkpoint.model.config, checkpoint.vocabulary.size)
+    assert [model._port(plan).position.shape[0] for plan in plans] == [plan.prefix for plan in plans]
+    Checkpoint(model, checkpoint.vocabulary, checkpoint.words, {}).save(tmp_path)
+    loaded = load_checkpoint(tmp_path).model
+    for plan in plans:
+        theirs = loaded._port(plan).position
+        assert torch.equal(model._port(plan).position.to(torch.bfloat16).float(), theirs), plan.spec.name
+
+
 def test_the_shipped_checkpoint_of_the_old_format_is_renewed_as_it_is_read() -> None:
     assert json.loads((SHIPPED / CONFIG).read_text())["format"] == 1
     old, new = load_file(SHIPPED / WEIGHTS), load_checkpoint(SHIPPED)
@@ -128,6 +140,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a chunk that is no number": (CONFIG, edit(lambda content: content["plans"][0].update(chunk="five"))),
     "another length": (WEIGHTS, edit(lambda content: content["plans"][0].update(text_length=99))),
     "a camera too few": (WEIGHTS, edit(lambda content: content["model"].update(strides=[4]))),
+    "no embodiment": (f"{CONFIG} has no embodiment's plan", edit(lambda content: content.update(plans=[]))),
+    "limits that are a list": (CONFIG, edit(lambda content: content["plans"][0]["spec"].update(limits=[]))),
     "an account that is none": (CONFIG, edit(lambda content: content.update(trained=7))),
 }
 

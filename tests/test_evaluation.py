@@ -1,4 +1,4 @@
-"""What is measured on held-out episodes is of all of them together, whatever each batch has of which robot."""
+"""Several robots in one run: what is measured is of all that is held out, and who is not in the data stays as it was."""
 
 from __future__ import annotations
 
@@ -77,3 +77,19 @@ def test_nothing_is_measured_where_nothing_is_held_out(
     for source in mixture.sources:
         monkeypatch.setattr(source.data, "validation_rows", np.arange(0))
     assert evaluation.evaluate(run, mixture) == {}
+
+
+def test_a_robot_that_is_not_in_the_data_keeps_its_weights_while_others_learn(mixture: Mixture, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vocabulary = tiny_vocabulary()
+    model = PolicyModel(mixture.plans, replace(CONFIG, strides=(4,)), vocabulary.size)
+    only = Mixture(mixture.sources[:1])
+    model.freeze_ports(only.plans)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    config = TrainConfig((Given(tmp_path),), tmp_path, 2, learning_rate=0.1, weight_decay=0.5, precision="fp32")
+    run = Run(config, Checkpoint(model, vocabulary, frozenset(), {}), Team())
+    for number in range(2):
+        run.learn([only.batch(number, size=4, seed=0)])
+    for state in (model.state_dict(), run.average):
+        kept = {name for name, tensor in state.items() if torch.equal(tensor, before[name]) and tensor.numel()}
+        assert kept == {name for name in state if name.startswith("ports.blind.") and state[name].numel()}
