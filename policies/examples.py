@@ -1,4 +1,4 @@
-"""The rows of one dataset as examples: which teach, which are held out, and what each of them says."""
+"""The rows of one dataset as examples: what each of them shows, and what it asks for."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from embodied.recording.reader import DatasetReader
 from embodied.recording.soundness import require_range, require_sound
 from embodied.types import Field
 from policies.layout import Flags, Ids, Plan
+from policies.lessons import Lessons
 from policies.samples import Array, Frames, Samples
 from policies.vocabulary import Vocabulary
 
-VALIDATION_EVERY = 50  # one episode in so many is held out
-
 
 class Examples:
-    """A dataset in the order of a plan's cameras and fields, which may be more than the dataset has.
-
-    Learnt from are the episodes that succeeded, and of the others what an operator did in the policy's place.
-    """
+    """A dataset in the order of a plan's cameras and fields, which may be more than the dataset has."""
 
     def __init__(self, reader: DatasetReader, plan: Plan, vocabulary: Vocabulary) -> None:
         """Raise DatasetError for numbers that cannot be right, or that the plan has no bins for, naming file and row.
@@ -45,22 +41,8 @@ class Examples:
             )
         self._state_columns = _columns(plan.spec.state, reader.spec.state)
         self._action_columns = _columns(plan.spec.action, reader.spec.action)
-        self._start, self._stop = np.empty(len(reader), np.int64), np.empty(len(reader), np.int64)
-        held_out, taught = np.zeros(len(reader), bool), np.zeros(len(reader), bool)
-        for episode in reader.episodes:
-            rows = slice(episode.start, episode.stop)
-            self._start[rows], self._stop[rows] = episode.start, episode.stop
-            held_out[rows] = episode.index % VALIDATION_EVERY == VALIDATION_EVERY - 1
-            taught[rows] = episode.success
-        taught |= reader.intervention  # an operator's corrections are right answers, however the episode ended
-        if not taught.any():
-            raise EmbodiedError(f"{reader.path}: every episode is marked as a failure; there is nothing to learn from")
-        self._untaught = np.cumsum(~taught)
-        self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
-        if not len(self.training_rows):
-            raise EmbodiedError(f"{reader.path}: all that succeeded is held out; there is nothing to learn from")
-        # Executed noise makes later expert actions answers to something the policy has not seen.
-        self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
+        self._lessons = Lessons(reader)
+        self.training_rows, self.validation_rows = self._lessons.training_rows, self._lessons.validation_rows
 
     def __len__(self) -> int:
         return len(self.training_rows)
@@ -68,12 +50,7 @@ class Examples:
     def samples(self, rows: Ids, *, later: bool = False) -> Samples:
         """Return these rows; with later also what the first camera sees a chunk later."""
         reader, plan = self.reader, self.plan
-        ahead = rows[:, None] + np.arange(plan.chunk)
-        steps = np.minimum(ahead, self._stop[rows, None] - 1)
-        # Past the end nothing is known: taught to stay there, a policy stops just short of the goal.
-        asked = ahead == steps
-        asked &= self._noise[steps] == self._noise[rows, None]
-        asked &= self._untaught[steps] == self._untaught[rows, None]
+        steps, asked = self._lessons.after(rows, plan.chunk)
         state, known = _take(reader.state[rows], self._state_columns)
         chunk, given = _take(reader.action[steps], self._action_columns)
         there = np.array([camera.name in self._cameras for camera in plan.spec.cameras], bool)
@@ -102,7 +79,7 @@ class Examples:
     def _past(self, rows: Ids) -> tuple[Frames, Flags]:
         plan = self.plan
         back = rows[:, None] - plan.history_stride * (1 + np.arange(plan.history))
-        remembered = back >= self._start[rows, None]
+        remembered = back >= self._lessons.start[rows, None]
         if not plan.history or not plan.spec.cameras:
             return np.zeros((len(rows), plan.history, 0, 0, 3), np.uint8), np.zeros_like(remembered)
         its = plan.spec.cameras[0]

@@ -14,8 +14,9 @@ from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
 from policies.batch import Batch, Part
 from policies.embodiments import labels_of
-from policies.examples import VALIDATION_EVERY, Examples
+from policies.examples import Examples
 from policies.layout import UNSUPERVISED, Plan
+from policies.lessons import VALIDATION_EVERY
 from policies.mixture import Draw, Mixture, Source
 from policies.values import encode_values, ranges
 from policies.vocabulary import FIRST_VALUE

@@ -20,7 +20,7 @@ from embodied.types import RobotSpec
 from policies.action_tokens.bins import BinTokenizer
 from policies.action_tokens.chunks import chunks_of
 from policies.action_tokens.fast import FastTokenizer
-from policies.examples import VALIDATION_EVERY
+from policies.lessons import VALIDATION_EVERY
 from tests import toy_world
 
 SPEC: RobotSpec = RobotSpec(
@@ -145,7 +145,7 @@ def test_bad_input_is_one_line_that_names_it_and_writes_nothing(dataset, tmp_pat
     cases = [
         ((dataset, "--chunk", "21"), "a chunk of 21 steps is longer than every episode of"),
         ((few, "--chunk", "12"), "has 18 chunks of 12 steps to learn from"),
-        ((broken, "--chunk", "12"), "the action 'gripper' is nan in row 25 (episode 1)"),
+        ((broken, "--chunk", "12"), "'action' is nan at 'gripper' in row 25 (episode 1, frame 5)"),
         ((tmp_path / "absent",), "no such dataset"),
         ((dataset, "--chunk", "12", "--vocabulary", "20"), "raise --vocabulary or lower --scale"),
         ((dataset, "--chunk", "0"), "argument --chunk: must be at least 1"),
