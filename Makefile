@@ -8,7 +8,7 @@ BENCH := $(wildcard tests/bench/*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults lerobot proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults lerobot metaworld proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   the figures of the bridge and the experts"
 	@echo "make faults  the fault matrix at length: 50 trials a fault, a day of simulated steps, one table"
 	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
+	@echo "make metaworld  Meta-World 3.1.1 and the hosting side of this in $(VENV)-metaworld, which needs an older MuJoCo"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
@@ -69,6 +70,15 @@ $(VENV)-lerobot/.installed: tests/lerobot/requirements.txt | $(VENV)/bin/pip
 	$(VENV)-lerobot/bin/pip install -q --no-deps lerobot==0.4.4 torchvision==0.28.0 torchcodec==0.13.0
 	@touch $@
 
+# Meta-World pins mujoco 3.3.0; the rest is as the runtime's own environment has it, without torch.
+metaworld: $(VENV)-metaworld/.installed $(VENV)/.renders
+
+$(VENV)-metaworld/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	test -x $(VENV)-metaworld/bin/pip || $(BIN)/python -m venv $(VENV)-metaworld
+	grep -v '^mujoco==' constraints.txt >$(VENV)-metaworld/constraints.txt
+	$(VENV)-metaworld/bin/pip install -q -c $(VENV)-metaworld/constraints.txt -e '.[metaworld]' pytest
+	@touch $@
+
 # Older than the runtime on purpose: protobuf's generated code runs on its own version and the next major one, so this
 # keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.
 proto: $(VENV)/bin/pip
@@ -76,7 +86,7 @@ proto: $(VENV)/bin/pip
 	$(VENV)-proto/bin/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/embodied/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto $(VENV)-lerobot
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-lerobot $(VENV)-metaworld
 
 # ---------------------------------------------------------------------------------------------------- set-up
 

@@ -1,4 +1,4 @@
-"""Frames of a MuJoCo world: drawn only when asked for, always on one thread, without shadows or reflections."""
+"""Frames of a MuJoCo world: drawn only when asked for, always on one thread, without shadows unless asked for."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ _Call = tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]
 
 
 class Cameras:
-    """Draws square frames of a model's cameras; needs OpenGL from the first frame on, not before."""
+    """Draws square frames of a model's cameras; needs OpenGL from the first frame on, not before.
 
-    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+    With effects it draws as MuJoCo does of itself: with shadows, reflections and haze.
+    """
+
+    def __init__(self, model: mujoco.MjModel, size: int, *, effects: bool = False) -> None:
         self._model, self._size = model, size
-        self._painter = _Painter(model, size)
+        self._painter = _Painter(model, size, () if effects else _OFF)
         # A robot that is dropped, or still open when Python exits, lets go of its OpenGL context all the same.
         self.close = weakref.finalize(self, self._painter.close)
 
@@ -41,8 +44,8 @@ class Cameras:
 class _Painter:
     """Owns the renderer and the one thread it lives on: an OpenGL context belongs to the thread that made it."""
 
-    def __init__(self, model: mujoco.MjModel, size: int) -> None:
-        self._model, self._size = model, size
+    def __init__(self, model: mujoco.MjModel, size: int, off: tuple[mujoco.mjtRndFlag, ...]) -> None:
+        self._model, self._size, self._off = model, size, off
         self._renderer: mujoco.Renderer | None = None
         self._calls: SimpleQueue[_Call | None] | None = None
 
@@ -68,7 +71,7 @@ class _Painter:
     def _draw(self, data: mujoco.MjData, names: tuple[str, ...]) -> dict[str, Frame]:
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self._model, self._size, self._size)
-            for flag in _OFF:
+            for flag in self._off:
                 self._renderer.scene.flags[flag] = 0
         frames = {}
         for name in names:

@@ -1,0 +1,99 @@
+"""One Meta-World task in its simulator: seeded for real, begun from one state whatever went before."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.types import Frame, Vector
+from envs.cameras import Cameras
+
+Array = NDArray[np.float64]
+
+CAMERA, FOVY_DEG = "corner2", 60.0
+CAMERA_PLACE_M = (0.75, 0.075, 0.7)  # where LeRobot's MetaworldEnv moves it, after Seo et al. 2022 (arXiv 2206.14244)
+HALF_BOX_M = 0.03
+_CORNERS = HALF_BOX_M * np.array(list(itertools.product((-1, 1), repeat=3)), np.float64)
+_MOVED_BY_A_RESET = ("body_pos", "body_quat", "site_pos")
+
+
+class MetaWorldScene:
+    """A task's environment, its goal observable; what env says holds the objects' places, which no policy may see."""
+
+    def __init__(self, task: str, size: int, *, effects: bool) -> None:
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # two seconds that only an episode needs
+
+        self.env: Any = ALL_V3_ENVIRONMENTS[task]()
+        _open_to_experts(self.env)
+        model = self.env.model
+        model.camera(CAMERA).pos = CAMERA_PLACE_M
+        if not effects:
+            model.vis.quality.offsamples = 0
+        self._fresh = {name: getattr(model, name).copy() for name in _MOVED_BY_A_RESET}
+        self._cameras = Cameras(model, size, effects=effects)
+
+    def begin(self, seed: int) -> Array:
+        """Lay the scene out by seed alone, and return what Meta-World says of it (39,).
+
+        Meta-World's own reset ignores its seed, and lays out from wherever the last episode ended: bodies that it moved
+        stay moved, and what it measures before the simulator has caught up is that of before. Nor are they drawn in
+        their new places before the first step, without the mj_forward here.
+        """
+        env = self.env
+        for name, values in self._fresh.items():
+            getattr(env.model, name)[:] = values
+        mujoco.mj_resetData(env.model, env.data)
+        mujoco.mj_forward(env.model, env.data)
+        env.seed(seed)
+        env.reset()
+        mujoco.mj_forward(env.model, env.data)
+        env._prev_obs = env._get_curr_obs_combined_no_goal()
+        space = env.sawyer_observation_space
+        return np.clip(np.asarray(env._get_obs(), np.float64), space.low, space.high)
+
+    def step(self, action: Vector) -> tuple[Array, float, bool]:
+        """Carry out one action (4,); return what Meta-World says (39,), its reward, whether it succeeded."""
+        seen, reward, _, _, info = self.env.step(action)
+        return np.asarray(seen, np.float64), float(reward), bool(info["success"])
+
+    def frame(self) -> Frame:
+        """Draw the frame (size, size, 3); the camera stands on its head, as published work turns it back."""
+        return np.ascontiguousarray(self._cameras.draw(self.env.data, (CAMERA,))[CAMERA][::-1, ::-1])
+
+    def box(self, point: Array) -> Vector:
+        """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in the frame, fractions from the top left."""
+        view = self.env.data.camera(CAMERA)
+        local = (point + _CORNERS - view.xpos) @ view.xmat.reshape(3, 3)  # x right, y up, looking along -z
+        scale = 0.5 / np.tan(np.deg2rad(FOVY_DEG) / 2)
+        across = 0.5 - scale * local[:, 0] / -local[:, 2]
+        down = 0.5 + scale * local[:, 1] / -local[:, 2]
+        corners = np.array([down.min(), across.min(), down.max(), across.max()])
+        return np.asarray(np.clip(corners, 0.0, 1.0), np.float32)
+
+    def close(self) -> None:
+        """Let go of the renderer and the simulator."""
+        self._cameras.close()
+        self.env.close()
+
+
+def expert_for(task: str) -> Any:  # noqa: ANN401 - Meta-World's own policies have no common type that is checked here
+    """Return Meta-World's scripted expert for a task: get_action(seen) -> action (4,), not within its range."""
+    from metaworld.policies import ENV_POLICY_MAP
+
+    # Their gains are high on purpose: the range is kept here, and each of them says so at every step.
+    warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high")
+    return ENV_POLICY_MAP[task]()
+
+
+def _open_to_experts(env: Any) -> None:  # noqa: ANN401
+    """Let the environment be begun by seed, and tell its goal: Meta-World's own way to both is a benchmark of tasks."""
+    env._partially_observable = False
+    env.__dict__.pop("sawyer_observation_space", None)  # made anew, with room for the goal
+    env._set_task_called = True
+    env._freeze_rand_vec = False
+    env.seeded_rand_vec = True
