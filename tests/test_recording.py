@@ -117,20 +117,26 @@ def test_a_robot_without_a_state_is_recorded_and_nothing_is_wrong_with_it(tmp_pa
     require_sound(reader)
 
 
-def test_frames_can_be_read_from_several_threads(dataset):
-    reader = DatasetReader(dataset)
-    expected = [reader.frame("wrist", i) for i in range(len(reader))]
+def misread_by_threads(reader, camera, rows, expected):
+    """Read frames on four threads at once; return where, among rows, any of them got another one than expected."""
     wrong = []
 
     def read():
-        wrong.extend(i for i in range(len(reader)) if not np.array_equal(reader.frame("wrist", i), expected[i]))
+        frames = zip(rows, expected, strict=True)
+        wrong.extend(i for i, (row, frame) in enumerate(frames) if not np.array_equal(reader.frame(camera, row), frame))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    return wrong
+
+
+def test_frames_can_be_read_from_several_threads(dataset):
+    reader = DatasetReader(dataset)
+    rows = range(len(reader))
+    assert misread_by_threads(reader, "wrist", rows, [reader.frame("wrist", row) for row in rows]) == []
 
 
 def test_the_layout_is_lerobots(dataset):

@@ -15,17 +15,12 @@ from embodied.cli import main
 from policies.checkpoint import WEIGHTS, load_checkpoint
 from policies.training.folder import STATE
 from policies.training.saving import FILE, newest
-from tests.training_data import Limit, Material, finish, losses_of, make_material, start_training
+from tests.training_data import Limit, Material, finish, losses_of, start_training
 
 STEPS = 12
 EVERY = ("--steps", str(STEPS), "--save-every", "2")
 KILLS = 3
 ROOM_BYTES = 16 << 20  # of memory, beyond what a process has before it trains
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return make_material(tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture(scope="module")

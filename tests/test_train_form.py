@@ -9,12 +9,7 @@ import pytest
 from embodied.cli import main
 from policies.checkpoint import load_checkpoint
 from policies.training.folder import README
-from tests.training_data import Material, make_material
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return make_material(tmp_path_factory.mktemp("material"))
+from tests.training_data import Material
 
 
 @pytest.fixture(scope="module")

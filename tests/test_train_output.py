@@ -12,12 +12,7 @@ from embodied.cli import main
 from policies.checkpoint import CONFIG
 from policies.train import Given, TrainConfig
 from policies.training.folder import CURVES, EVENTS, LOG, README, SAMPLES
-from tests.training_data import Material, losses_of, make_material
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return make_material(tmp_path_factory.mktemp("material"))
+from tests.training_data import Material, losses_of
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from policies.checkpoint import load_checkpoint
 from policies.training.folder import STATE
 from policies.training.saving import newest
 from tests.tiny_policy import TOY_PLAN, record_toy, tiny_checkpoint
-from tests.training_data import Material, finish, losses_of, make_material, start_team
+from tests.training_data import Material, finish, losses_of, start_team
 
 STEPS = 6
 TOLERANCE = 2e-5  # of a loss: sums are taken in another order, in float32
@@ -27,11 +27,6 @@ RUNS = {  # what two processes run; each more arguments for the same command
     "fsdp in parts": ("--steps", "6", "--accumulate", "2", "--shard"),
     "begun by two": ("--steps", "6", "--save-every", "3", "--shard"),
 }
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return make_material(tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture(scope="module")

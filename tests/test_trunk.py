@@ -4,31 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
-from transformers import DynamicCache, Qwen3Config, Qwen3Model
+from transformers import DynamicCache, Qwen3Model
 
 import policies
 from policies.trunk import Attention, Block, OptionError, Trunk, TrunkOptions, rotary
+from tests.eager_qwen3 import additive, qwen3
 
 WIDTH, LAYERS, HEADS, FEEDFORWARD, BATCH, LENGTH = 48, 2, 6, 64, 3, 9
 SHIPPED = f"{policies.__path__[0]}/checkpoints/so101/model.safetensors"
-
-
-def qwen3(width: int = WIDTH, layers: int = LAYERS, heads: int = HEADS, feedforward: int = FEEDFORWARD) -> Qwen3Model:
-    config = Qwen3Config(
-        vocab_size=1,
-        hidden_size=width,
-        intermediate_size=feedforward,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        head_dim=width // heads,
-    )
-    config._attn_implementation = "eager"
-    return Qwen3Model(config)
-
-
-def additive(mask: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)[:, None]
 
 
 def make(**options) -> Trunk:
@@ -59,7 +42,7 @@ def positions() -> torch.Tensor:
 
 @pytest.fixture
 def pair() -> tuple[Trunk, Qwen3Model]:
-    trunk, other = make(), qwen3()
+    trunk, other = make(), qwen3(WIDTH, LAYERS, HEADS, FEEDFORWARD)
     state = trunk.state_dict()
     missing, unexpected = other.load_state_dict(state, strict=False)
     assert missing == ["embed_tokens.weight"] and not unexpected

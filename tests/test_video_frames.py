@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from embodied.recording.video_index import index_video
 from embodied.recording.video_writer import VideoWriter
 from embodied.recording.writer import DatasetWriter
 from embodied.types import Camera, RobotSpec
-from tests.test_recording import LABELS, SPEC, record
+from tests.test_recording import LABELS, SPEC, misread_by_threads, record
 
 FRAMES = 30
 
@@ -103,17 +102,7 @@ def test_threads_and_order_change_nothing(filmed):
     one = reader.frames("front", rows)
     np.testing.assert_array_equal(reader.frames("front", rows, threads=3), one)
     np.testing.assert_array_equal([reader.frame("front", row) for row in rows], one)
-    wrong = []
-
-    def read():
-        wrong.extend(i for i, row in enumerate(rows * 5) if not np.array_equal(reader.frame("front", row), one[i % 7]))
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert misread_by_threads(reader, "front", rows * 5, [*one] * 5) == []
 
 
 def test_a_forked_process_reads_on(filmed):

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers import Qwen3Config, Qwen3Model
 
 from policies.trunk import Trunk, TrunkOptions
+from tests.eager_qwen3 import additive, qwen3
 
 WIDTH, HEADS, FEEDFORWARD = 192, 6, 512  # of the shipped model
 OPTIONS = {
@@ -27,21 +27,10 @@ OPTIONS = {
 
 def eager(layers: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return transformers' model under the same mask."""
-    config = Qwen3Config(
-        vocab_size=1,
-        hidden_size=WIDTH,
-        intermediate_size=FEEDFORWARD,
-        num_hidden_layers=layers,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
-        head_dim=WIDTH // HEADS,
-    )
-    config._attn_implementation = "eager"
-    model = Qwen3Model(config)
+    model = qwen3(WIDTH, layers, HEADS, FEEDFORWARD)
 
     def think(x: Tensor, mask: Tensor, _: Tensor) -> Tensor:
-        bias = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)[:, None]
-        hidden: Tensor = model(inputs_embeds=x, attention_mask=bias, use_cache=False).last_hidden_state
+        hidden: Tensor = model(inputs_embeds=x, attention_mask=additive(mask), use_cache=False).last_hidden_state
         return hidden
 
     return think
