@@ -11,16 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObservationError, ProtocolError
+from embodied.errors import (
+    EmbodiedError,
+    InvalidInstructionError,
+    InvalidObservationError,
+    ProtocolError,
+    SpecMismatchError,
+)
 from embodied.loop import check_instruction
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Vector
 from policies.batch import Batch, Part
 from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.grammar import SkillTree, parse, write_pose
 from policies.hold import HoldPolicy
-from policies.layout import Gaps, lay_out
+from policies.layout import Gaps, Plan, lay_out
 from policies.losses import likely_bins, mean_bins
-from policies.memory import Memory
+from policies.memory import Memory, require_horizon
 from policies.model import Answers
 from policies.values import decode_values, ranges
 from policies.vocabulary import EOS, TEXT
@@ -41,8 +47,8 @@ def make(
 ) -> TokenPolicy:
     """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again.
 
-    embodiment is the name of the robot it is to drive, where it was trained for several; backbone and vision are where
-    its pretrained folders are now, if not where they were when it was trained.
+    embodiment is the name of the robot it is to drive, by default whichever it is begun with; backbone and vision are
+    where its pretrained folders are now, if not where they were when it was trained.
     """
     base, sight = (Path(folder) if folder else None for folder in (backbone, vision))
     loaded = load_checkpoint(Path(checkpoint), backbone=base, vision=sight)
@@ -56,32 +62,30 @@ class TokenPolicy:
         self,
         checkpoint: Checkpoint,
         *,
-        horizon: int = 3,
+        horizon: int | None = 3,
         mode: Literal["pose", "text"] = "pose",
         ensemble: bool = True,
         embodiment: str | None = None,
     ) -> None:
-        plan = checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment)
-        if not isinstance(horizon, int) or not 1 <= horizon <= plan.chunk:
-            raise EmbodiedError(f"horizon {horizon} is not within the chunk of 1 to {plan.chunk} steps")
+        """Act as make says; a horizon of None is all of a chunk, for one who says himself when to look again."""
         if not isinstance(ensemble, bool):  # the command line hands over text where it reads no JSON
             raise EmbodiedError(f"ensemble is {ensemble!r}; it takes true or false")
         if mode not in ("pose", "text"):
             raise EmbodiedError(f"no output mode {mode!r}; a token policy has ['pose', 'text']")
-        self.checkpoint, self.plan = checkpoint, plan
-        self.horizon, self.mode, self.ensemble = horizon, mode, ensemble
+        self.checkpoint, self.mode, self.ensemble = checkpoint, mode, ensemble
+        self._horizon, self._embodiment = horizon, embodiment
+        self._drive(checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment))
         self.labels: dict[str, Vector] = {}  # where the policy believes the named things are
         self.outside = 0  # state numbers so far that lay out of their field's range
         self._instruction: list[int] | None = None
-        self._spec = plan.spec
+        self._spec = self.plan.spec
         self._hold = HoldPolicy()
         self._chunks: list[tuple[int, NDArray[np.float32]]] = []  # (step it began at, (chunk, n)), oldest first
-        self._memory = Memory(plan)
         self._looked: tuple[int, int] | None = None  # when (ns) and at which step of its own plan it last did
 
     @property
     def spec(self) -> RobotSpec:
-        """Return the robot it was trained for."""
+        """Return the robot it was trained for; of several that which it drives, before the first reset the first."""
         return self.plan.spec
 
     @property
@@ -100,24 +104,24 @@ class TokenPolicy:
 
     def whole(self) -> TokenPolicy:
         """Return the same policy handing out each chunk whole and not ensembled, for one who blends them himself."""
-        return self._like(horizon=self.plan.chunk, ensemble=False)
+        return self._like(horizon=None, ensemble=False)
 
     def reset(self, instruction: str, spec: RobotSpec) -> None:
         """Begin an episode.
 
-        Raise SpecMismatchError listing every difference to the robot it was trained for, and
-        InvalidInstructionError for a sentence that is empty, too long, or mostly of words it never saw.
+        Raise SpecMismatchError listing every difference to the robot it was trained for, to that of its name where
+        there are several, and InvalidInstructionError for a sentence that is empty, too long, or mostly of words it
+        never saw.
         """
-        plan = self.plan
         self._instruction = None  # a refused reset leaves nothing to act on
-        plan.spec.require_same(spec, expected="the checkpoint")
+        self._drive(self._plan_for(spec))
+        self.plan.spec.require_same(spec, expected="the checkpoint")
         if self.mode == "text" and not spec.skills:
             raise EmbodiedError(f"robot {spec.name!r} has no skills, so there is no text action to choose")
         ids = self._read(check_instruction(instruction))
         self._hold.reset(instruction, spec)
         self._instruction, self._spec, self._chunks, self.outside, self.labels = ids, spec, [], 0, {}
         self._looked = None
-        self._memory.forget()
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next horizon actions, or one text action."""
@@ -128,7 +132,7 @@ class TokenPolicy:
 
     def fork(self) -> TokenPolicy:
         """Return a policy for another episode at the same time, not yet reset, of the same model."""
-        return self._like(horizon=self.horizon, ensemble=self.ensemble)
+        return self._like(horizon=self._horizon, ensemble=self.ensemble)
 
     @classmethod
     @torch.inference_mode()
@@ -137,18 +141,41 @@ class TokenPolicy:
     ) -> list[Sequence[Action] | EmbodiedError]:
         """Return what each policy, forks of one another, answers to its observation, or refuses it with.
 
-        One forward pass answers all. Sums are then taken in another order than for one alone, so logits differ in their
-        last bits.
+        One forward pass answers all of one robot. Sums are then taken in another order than for one alone, so logits
+        differ in their last bits.
         """
         refusals = [policy._refusal(observation) for policy, observation in zip(policies, observations, strict=True)]
         asked = [row for row, refusal in enumerate(refusals) if refusal is None]
-        answers = iter(_answer([policies[row] for row in asked], [observations[row] for row in asked]) if asked else [])
-        return [next(answers) if refusal is None else refusal for refusal in refusals]
+        answers: dict[int, Sequence[Action]] = {}
+        for robot in dict.fromkeys(policies[row].plan.spec.name for row in asked):
+            rows = [row for row in asked if policies[row].plan.spec.name == robot]
+            found = _answer([policies[row] for row in rows], [observations[row] for row in rows])
+            answers.update(zip(rows, found, strict=True))
+        return [answers[row] if refusal is None else refusal for row, refusal in enumerate(refusals)]
 
-    def _like(self, *, horizon: int, ensemble: bool) -> TokenPolicy:
+    def _like(self, *, horizon: int | None, ensemble: bool) -> TokenPolicy:
         return TokenPolicy(
-            self.checkpoint, horizon=horizon, mode=self.mode, ensemble=ensemble, embodiment=self.plan.spec.name
+            self.checkpoint, horizon=horizon, mode=self.mode, ensemble=ensemble, embodiment=self._embodiment
         )
+
+    def _plan_for(self, spec: RobotSpec) -> Plan:
+        """Return the plan for a robot; raise SpecMismatchError where it was trained for several and not for this."""
+        if self._embodiment is not None or len(self.checkpoint.plans) == 1:
+            return self.plan
+        found = {plan.spec.name: plan for plan in self.checkpoint.plans}
+        if spec.name not in found:
+            difference = f"name: expected one of {[*found]}, found {spec.name}"
+            raise SpecMismatchError("the checkpoint", f"robot {spec.name!r}", [difference])
+        return found[spec.name]
+
+    def _drive(self, plan: Plan) -> None:
+        """Turn to a plan, remembering nothing; raise EmbodiedError for a horizon that does not suit it."""
+        horizon = plan.chunk if self._horizon is None else self._horizon
+        if not isinstance(horizon, int) or not 1 <= horizon <= plan.chunk:
+            raise EmbodiedError(f"horizon {horizon} is not within the chunk of 1 to {plan.chunk} steps")
+        if self._horizon is not None:
+            require_horizon(plan, horizon)
+        self.plan, self.horizon, self._memory = plan, horizon, Memory(plan)
 
     def _refusal(self, observation: Observation) -> EmbodiedError | None:
         if self._instruction is None:

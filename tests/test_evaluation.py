@@ -1,4 +1,4 @@
-"""Several robots in one run: what is measured is of all that is held out, and who is not in the data stays as it was."""
+"""Several robots in one run: measured is all that is held out, and who is not in the data stays as it was."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from embodied.errors import EmbodiedError, InvalidInstructionError, InvalidObser
 from embodied.modules import open_policy
 from embodied.types import Camera, Field, Limits, Policy, PoseAction, RobotSpec, TextAction
 from policies.checkpoint import Checkpoint
+from policies.model import PolicyModel
 from policies.token import OLD_WEIGHT, TokenPolicy, make
 from tests.policy_contract import BatchingContract, PolicyContract, random_observation
 from tests.remote import remote_policy
@@ -343,3 +344,60 @@ def test_a_wrong_option_is_the_users_mistake(checkpoint: Checkpoint, tmp_path: P
     checkpoint.save(tmp_path)
     with pytest.raises(EmbodiedError):
         open_policy("policies.token", tmp_path, options)
+
+
+TWIN = replace(PLAN, spec=replace(SPEC, name="twin"), chunk=PLAN.chunk + 2)
+
+
+@pytest.fixture(scope="module")
+def of_two() -> Checkpoint:
+    """Return a checkpoint of two robots, the second of which is driven otherwise and for longer."""
+    one = tiny_checkpoint()
+    torch.manual_seed(1)
+    return replace(one, model=PolicyModel([PLAN, TWIN], one.model.config, one.vocabulary.size).eval())
+
+
+def test_of_several_robots_it_drives_the_one_it_is_begun_with(of_two: Checkpoint) -> None:
+    policy = TokenPolicy(of_two, horizon=2)
+    seen = random_observation(SPEC, 0, SAY)
+    answered = {}
+    for spec in (TWIN.spec, SPEC):
+        policy.reset(SAY, spec)
+        assert policy.spec == spec
+        answered[spec.name] = poses(policy.act(seen))
+        named = TokenPolicy(of_two, horizon=2, embodiment=spec.name)
+        named.reset(SAY, spec)
+        np.testing.assert_array_equal(answered[spec.name], poses(named.act(seen)))
+    assert np.abs(answered["twin"] - answered[SPEC.name]).max() > 1e-3
+    with pytest.raises(SpecMismatchError, match=r"name: expected one of \['dummy', 'twin'\], found third"):
+        policy.reset(SAY, replace(SPEC, name="third"))
+    with pytest.raises(SpecMismatchError, match="name: expected twin, found dummy"):
+        TokenPolicy(of_two, embodiment="twin").reset(SAY, SPEC)
+
+
+def test_sessions_of_several_robots_are_answered_side_by_side(of_two: Checkpoint) -> None:
+    first = TokenPolicy(of_two, horizon=2)
+    specs = [SPEC, TWIN.spec, TWIN.spec, SPEC]
+    policies = [first.fork() for _ in specs]
+    observations = [random_observation(SPEC, seed, SAY) for seed in range(len(specs))]
+    for policy, spec in zip(policies, specs, strict=True):
+        policy.reset(SAY, spec)
+    answers = TokenPolicy.act_together(policies, observations)
+    for answer, observation, spec in zip(answers, observations, specs, strict=True):
+        first.reset(SAY, spec)
+        BatchingContract().assert_same_actions(answer, first.act(observation), spec)
+
+
+def test_a_whole_chunk_is_that_of_the_robot_it_is_begun_with(of_two: Checkpoint) -> None:
+    whole = TokenPolicy(of_two, horizon=2).whole()
+    for plan in (TWIN, PLAN):
+        whole.reset(SAY, plan.spec)
+        assert len(whole.act(random_observation(plan.spec, 0, SAY))) == plan.chunk
+
+
+def test_one_who_would_never_remember_a_frame_is_refused(checkpoint: Checkpoint) -> None:
+    plan = replace(PLAN, history=1, history_stride=1)
+    model = PolicyModel([plan], checkpoint.model.config, checkpoint.vocabulary.size)
+    with pytest.raises(EmbodiedError, match="horizon 3: the policy looks back at frames 1 steps apart"):
+        TokenPolicy(replace(checkpoint, model=model), horizon=3)
+    TokenPolicy(replace(checkpoint, model=model), horizon=1).whole()  # when to look is another's to say
