@@ -24,7 +24,8 @@ Item = TypeVar("Item")
 def count_operations(run: Run, batch: Batch) -> float:
     """Return the floating-point operations of learning one of batch's examples; a backward pass counts twice."""
     counter = _Counter()  # type: ignore[no-untyped-call]
-    with counter, run.autocast():
+    # Blocks first called under a counter would count as such that cannot be compiled, and never be.
+    with torch.compiler.set_stance("force_eager"), counter, run.autocast():
         run.learner(batch, count(batch))
     return (1.0 + BACKWARD) * counter.total / len(batch)
 
