@@ -90,6 +90,15 @@ class Labelled(Protocol):
         """Return the labels that a Step would carry now."""
 
 
+@runtime_checkable
+class LabelSizes(Protocol):
+    """A simulator that knows its labels beforehand, so that nobody need begin every task to find out."""
+
+    @property
+    def label_sizes(self) -> Mapping[str, int]:
+        """Return how many numbers each label has, those that only some tasks have included."""
+
+
 B = TypeVar("B", bound=Body)
 
 

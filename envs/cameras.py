@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -17,6 +18,15 @@ from embodied.types import Camera, Frame
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE)
 
 
+_open: weakref.WeakSet[_Painter] = weakref.WeakSet()
+
+
+@atexit.register  # here, after MuJoCo is imported, so as to run before it ends OpenGL for all
+def _close_all() -> None:
+    for painter in list(_open):
+        painter.close()
+
+
 _Call = tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]
 
 
@@ -29,7 +39,7 @@ class Cameras:
     def __init__(self, model: mujoco.MjModel, size: int, *, effects: bool = False) -> None:
         self._model, self._size = model, size
         self._painter = _Painter(model, size, () if effects else _OFF)
-        # A robot that is dropped, or still open when Python exits, lets go of its OpenGL context all the same.
+        # A robot that is dropped lets go of its OpenGL context all the same.
         self.close = weakref.finalize(self, self._painter.close)
 
     def declare(self, names: Iterable[str]) -> tuple[Camera, ...]:
@@ -48,6 +58,7 @@ class _Painter:
         self._model, self._size, self._off = model, size, off
         self._renderer: mujoco.Renderer | None = None
         self._calls: SimpleQueue[_Call | None] | None = None
+        _open.add(self)
 
     def draw(self, data: mujoco.MjData, names: tuple[str, ...]) -> dict[str, Frame]:
         if self._calls is None:

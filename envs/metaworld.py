@@ -29,7 +29,7 @@ CONTROL_HZ = 80.0
 HORIZON = 500
 SIZES_PX = (16, 480)
 PROPRIOCEPTION = slice(0, 4)
-OBJECT, OTHER, GOAL = slice(4, 7), slice(11, 14), slice(36, 39)  # of Meta-World's 39 numbers: the simulator's truth
+POINTS = {"target": slice(4, 7), "goal": slice(36, 39), "other": slice(11, 14)}  # of 39: the simulator's truth
 # Meta-World clips what it says of the hand to these bounds.
 STATE = (
     Field("hand_x", "m", -0.525, 0.525),
@@ -149,6 +149,11 @@ class MetaWorld:
         over = self._steps >= HORIZON and not self._success
         return Step(observation, total, self._success, self._success, over, timing_ns=timing_ns)
 
+    @property
+    def label_sizes(self) -> dict[str, int]:
+        """Return how many numbers each label has, that of a second object included, which only three tasks have."""
+        return {f"{name}_{kind}": n for name in POINTS for kind, n in (("position", 3), ("box", 4))}
+
     def labels(self) -> dict[str, Vector]:
         """Return the truth about the present observation, that after a reset too: the auxiliary targets of training.
 
@@ -157,9 +162,7 @@ class MetaWorld:
         """
         if self._scene is None:
             raise ProtocolError("no episode has begun: call reset first")
-        points = {"target": self.seen[OBJECT], "goal": self.seen[GOAL]}
-        if self.seen[OTHER].any():
-            points["other"] = self.seen[OTHER]
+        points = {name: point for name, place in POINTS.items() if (point := self.seen[place]).any()}
         positions = {f"{name}_position": np.asarray(point, np.float32) for name, point in points.items()}
         return positions | {f"{name}_box": self._scene.box(point) for name, point in points.items()}
 

@@ -32,6 +32,7 @@ from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied collect --robot envs.so101 --task reach,push --episodes 500 --out datasets/so101
+  .venv-metaworld/bin/embodied collect --robot envs.metaworld --episodes 75 --keep 50 --option size=128 --out data/mt50
   embodied collect --robot envs.so101 --task push --episodes 200 --seed 20000 --driver policies.token --out data/more
   embodied collect --teleop keyboard --robot envs.so101 --option horizon_s=120 --task pick_place --episodes 5 \\
       --show 8000 --out data/mine
@@ -47,7 +48,8 @@ left begins it again, d discards it, m marks the moment, Esc or q stops. Finishe
 session that was stopped or killed goes on with --resume; --finish joins what there is.
 """
 
-PACKAGES = ("embodied-runtime", "numpy", "pyarrow", "opencv-python-headless", "mujoco", "gymnasium", "mink")
+PACKAGES = ("embodied-runtime", "numpy", "pyarrow", "opencv-python-headless")
+SIMULATORS = ("mujoco", "gymnasium", "mink", "metaworld")
 
 
 class CollectArgumentError(EmbodiedError):
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seeds to attempt a task, whose failures are dropped; with --teleop episodes to keep of each",
     )
+    add("--keep", type=positive_int, metavar="K", help="successes of a task that are enough: the first ones, by seed")
     add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
     add(
@@ -115,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     about = {
         "command": ["embodied", *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
+        "versions": {"python": platform.python_version(), **installed((*PACKAGES, *SIMULATORS))},
     }
     if args.teleop:
         from embodied.cli.collect_operated import run_operated  # an expert needs no terminal
@@ -131,7 +134,8 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     options = dict(args.option)
     names = () if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
     found = probe(args.robot, options, names, args.seed)
-    plan = Plan(args.robot, options, names or found.spec.tasks, args.episodes, args.seed, args.perturb)
+    tasks = names or found.spec.tasks
+    plan = Plan(args.robot, options, tasks, args.episodes, args.seed, args.perturb, keep=args.keep)
     if args.driver is not None:
         plan = replace(plan, driver=args.driver, checkpoint=args.checkpoint)
         open_policy(args.driver, args.checkpoint, {})  # a bad checkpoint is told now, not once a worker

@@ -10,6 +10,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from embodied.recording.workers import Failure, Job, Probe, Setup, record
 from embodied.recording.writer import DatasetWriter
 
 SEEDS_PER_PART = 25
+SEEDS_IN_RESERVE = 5  # of a part that is recorded only where earlier ones had failures
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ class Plan:
     perturb: float
     driver: str | None = None
     checkpoint: Path | None = None
+    keep: int | None = None  # successes of a task that are enough: the first ones, by seed
 
     def fixed(self) -> dict[str, Any]:
         """Return what may not change on the way."""
         fixed = {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
+        fixed["keep"] = self.keep
         if self.driver is not None:
             fixed["driver"] = [self.driver, self.checkpoint.name if self.checkpoint else None]
         return fixed
@@ -76,7 +80,7 @@ class Collection:
         self.parts = tuple(
             Part(task, seeds, path / STAGING / f"{task}-{seeds.start:06d}-{seeds.stop - 1:06d}")
             for task in plan.tasks
-            for seeds in _split(plan.seed, plan.episodes)
+            for seeds in _split(plan)
         )
 
     def close(self) -> None:
@@ -88,27 +92,51 @@ class Collection:
 
         Raise DatasetError if not one episode of a first part succeeds.
         """
-        unfinished = sorted((p for p in self.parts if not p.finished), key=lambda p: p.seeds.start)  # tasks in turn
-        part_of: dict[Job, Part] = {(part.task, seed): part for part in unfinished for seed in part.seeds}
+        total = sum(len(part.seeds) for part in self.parts)
+        rows = 0
+        with tqdm(total=total, unit="episode", smoothing=0.05) as progress:
+            progress.update(sum(len(part.seeds) for part in self.parts if part.finished))
+            for parts in self._rounds():
+                wanted = [part for part in parts if not part.finished]
+                short = [part for part in wanted if not self._enough(part)]  # known only after the rounds before
+                total -= sum(len(part.seeds) for part in wanted) - sum(len(part.seeds) for part in short)
+                progress.total = total
+                rows += self._record(short, workers, progress) if short else 0
+        return rows
+
+    def _rounds(self) -> list[list[Part]]:
+        """Return the parts in the order of recording: tasks in turn, and in one round where all are wanted."""
+        ordered = sorted(self.parts, key=lambda part: part.seeds.start)
+        if self._plan.keep is None:
+            return [ordered]
+        return [list(parts) for _, parts in groupby(ordered, key=lambda part: part.seeds.start)]
+
+    def _enough(self, part: Part) -> bool:
+        """Whether the seeds before the part's, all of them recorded, gave what is to be kept of its task."""
+        before = [p for p in self.parts if p.task == part.task and p.seeds.start < part.seeds.start and p.finished]
+        kept = sum(int(layout.read_json(p.outcome)["kept"]) for p in before)
+        return self._plan.keep is not None and kept >= self._plan.keep
+
+    def _record(self, parts: Sequence[Part], workers: int, progress: tqdm[Any]) -> int:
+        """Record parts and return their rows; raise DatasetError if not one episode of the first succeeds."""
+        part_of: dict[Job, Part] = {(part.task, seed): part for part in parts for seed in part.seeds}
         results: dict[Part, list[Episode | Failure]] = defaultdict(list)
         plan, sizes = self._plan, self._probe.label_sizes
         setup = Setup(plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint)
-        total = sum(len(part.seeds) for part in self.parts)
         rows = failed = 0
-        with tqdm(total=total, initial=total - len(part_of), unit="episode", smoothing=0.05) as progress:
-            for job, result in record(setup, list(part_of), workers):
-                part = part_of[job]
-                results[part].append(result)
-                if isinstance(result, Failure):
-                    failed += 1
-                else:
-                    rows += len(result)
-                progress.set_postfix(rows=rows, failed=failed)
-                progress.update()
-                if len(results[part]) == len(part.seeds):
-                    self._keep(part, results.pop(part))
-                    if not rows and isinstance(result, Failure):
-                        raise layout.DatasetError(self._path, f"not one success in {failed} episodes; {result}")
+        for job, result in record(setup, list(part_of), workers):
+            part = part_of[job]
+            results[part].append(result)
+            if isinstance(result, Failure):
+                failed += 1
+            else:
+                rows += len(result)
+            progress.set_postfix(rows=rows, failed=failed)
+            progress.update()
+            if len(results[part]) == len(part.seeds):
+                self._keep(part, results.pop(part))
+                if not rows and isinstance(result, Failure):
+                    raise layout.DatasetError(self._path, f"not one success in {failed} episodes; {result}")
         return rows
 
     def assemble(self, about: Mapping[str, Any], *, video: str | None = None) -> dict[str, Any]:
@@ -125,7 +153,8 @@ class Collection:
             outcome, tally = layout.read_json(part.outcome), tasks[part.task]
             tally["attempted"] += len(part.seeds)
             tally["failed"] += outcome["failed"]
-            for episode in _episodes(part) if outcome["kept"] else ():
+            left = None if self._plan.keep is None else self._plan.keep - tally["kept"]
+            for episode in _episodes(part)[:left] if outcome["kept"] and left != 0 else ():
                 writer.add(episode)
                 tally["kept"] += 1
                 tally["rows"] += len(episode)
@@ -152,6 +181,9 @@ def _episodes(part: Part) -> list[Episode]:
     return [reader.episode(i) for i in range(len(reader.episodes))]
 
 
-def _split(seed: int, episodes: int) -> list[range]:
-    stop = seed + episodes
-    return [range(first, min(first + SEEDS_PER_PART, stop)) for first in range(seed, stop, SEEDS_PER_PART)]
+def _split(plan: Plan) -> list[range]:
+    """Return the seeds in parts; those that only stand in for failures in small ones, lest too many be recorded."""
+    stop = plan.seed + plan.episodes
+    enough = stop if plan.keep is None else min(stop, plan.seed + plan.keep)
+    starts = [*range(plan.seed, enough, SEEDS_PER_PART), *range(enough, stop, SEEDS_IN_RESERVE)]
+    return [range(first, after) for first, after in pairwise([*starts, stop])]

@@ -24,6 +24,7 @@ BURSTS = (1, 3)  # in a perturbed episode, both ends included
 BURST_STEPS = (2, 6)
 GAP_STEPS = (3, 20)  # before each burst
 OFFSET_SCALE = 0.02  # standard deviation as a share of the field's range: 0.08 rad for a joint of the SO-101
+DELTA_SCALE = 0.25  # of a field in delta mode, where a burst adds up: 1 to 3 cm for the hand of Meta-World
 SLIP_PROBABILITY = 0.2
 SLIP = 0.4  # share of the gripper's range
 TAKEOVER_STEPS = (5, 60)  # the expert takes over from a driving policy somewhere in between
@@ -45,11 +46,12 @@ class Disturbance:
         self._low = np.array([f.low for f in spec.action], dtype=np.float32)
         self._high = np.array([f.high for f in spec.action], dtype=np.float32)
         grippers = np.array(["gripper" in f.name for f in spec.action])
+        scale = np.array([DELTA_SCALE if f.mode == "delta" else OFFSET_SCALE for f in spec.action])
         self._offsets: dict[int, Vector] = {}
         step = 0
         for _ in range(rng.integers(BURSTS[0], BURSTS[1], endpoint=True)):
             step += int(rng.integers(GAP_STEPS[0], GAP_STEPS[1], endpoint=True))
-            offset = rng.normal(0.0, OFFSET_SCALE, len(spec.action))
+            offset = rng.normal(0.0, scale)
             if rng.random() < SLIP_PROBABILITY:
                 offset[grippers] = rng.choice([-SLIP, SLIP])
             for _ in range(rng.integers(BURST_STEPS[0], BURST_STEPS[1], endpoint=True)):

@@ -17,7 +17,7 @@ from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_policy, open_robot
 from embodied.recording.demonstration import demonstrate
 from embodied.recording.episode import Episode
-from embodied.safety import Labelled, bare
+from embodied.safety import Labelled, LabelSizes, bare
 from embodied.types import Policy, Robot, RobotSpec
 
 
@@ -54,7 +54,7 @@ class Probe:
 
 
 def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], seed: int) -> Probe:
-    """Open the robot and its expert, take a step of each task, and return what was found.
+    """Open the robot and its expert, step each task, or one if it knows its labels, and return what was found.
 
     No tasks means all that the robot has. Raises UnknownNameError for a module, option or task that does not exist, and
     InvalidObservationError for a robot whose frames or state are not what it declares.
@@ -64,8 +64,9 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
         for task in tasks:
             robot.spec.require_task(task)
         expert = open_expert(robot_module, robot)
-        sizes: dict[str, int] = {}
-        for task in tasks or robot.spec.tasks:
+        known = body.label_sizes if isinstance(body := bare(robot), LabelSizes) else None
+        sizes = dict(known or {})
+        for task in (tasks or robot.spec.tasks)[: None if known is None else 1]:
             observation = robot.reset(seed, task)
             robot.spec.check_observation(observation)
             if missing := [c.name for c in robot.spec.cameras if c.name not in observation.frames]:
