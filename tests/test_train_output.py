@@ -98,6 +98,10 @@ def mistakes(material: Material) -> dict[str, tuple[tuple[str, ...], str]]:
         "a share of all": (("--dataset", f"{material.dataset}:100%"), "it takes a percentage between 0 and 100"),
         "a dataset of no weight": (("--dataset", f"{material.dataset}:0"), "it takes a number above 0"),
         "denoising of everything": (("--denoise", "1"), "the share of denoising is 1"),
+        "rollouts of what is not saved": (
+            ("--save-every", "2", "--rollout", "tests.toy_world", "--rollout-every", "3"),
+            "the number of steps between rollouts is 3; it takes a multiple of the 2 between two saves",
+        ),
         "a text that is not there": (("--text", "nowhere.txt"), "nowhere.txt: cannot be read"),
     }
 

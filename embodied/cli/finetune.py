@@ -144,7 +144,9 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", type=positive_int, metavar="K", help="states of the run that stay (default 2)")
     parser.add_argument("--rollout", metavar="MODULE", help="a robot to run the policy on while it is trained")
-    parser.add_argument("--rollout-every", type=natural_int, default=0, metavar="N", help="steps (default every save)")
+    parser.add_argument(
+        "--rollout-every", type=natural_int, default=0, metavar="N", help="steps, some saves (default every save)"
+    )
     parser.add_argument("--rollout-episodes", type=positive_int, default=5, metavar="K", help="for each task")
     parser.add_argument("--rollout-task", default="all", metavar="T[,T2]|all")
 

@@ -161,6 +161,9 @@ class TrainConfig:
             ("precision", self.precision, self.precision in PRECISIONS, f"one of {list(PRECISIONS)}"),
             *((f"batch of {world} processes and --accumulate {self.accumulate}", self.batch, not self.batch % each,
                f"a multiple of {each}") for _ in range(1)),
+            *(("number of steps between rollouts", plan.every, not plan.every % self.save_steps,
+               f"a multiple of the {self.save_steps} between two saves, which --save-every sets")
+              for plan in [self.rollout] if plan is not None),
             *((f"weight of {given.path}", given.weight, 0 < given.weight < math.inf, "a number above 0")
               for given in (*self.data, *self.texts)),
             *((f"share of {given.path}", given.share, 0 < given.share < 1, "a percentage between 0 and 100")
