@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -17,14 +18,18 @@ from embodied.types import Camera, Frame
 
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE)
 
-
 _open: weakref.WeakSet[_Painter] = weakref.WeakSet()
 
 
-@atexit.register  # here, after MuJoCo is imported, so as to run before it ends OpenGL for all
 def _close_all() -> None:
     for painter in list(_open):
         painter.close()
+
+
+@functools.cache
+def _close_all_at_exit() -> None:
+    """Close all before MuJoCo ends OpenGL: what is registered last runs first, and a first renderer registers that."""
+    atexit.register(_close_all)
 
 
 _Call = tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]
@@ -82,6 +87,7 @@ class _Painter:
     def _draw(self, data: mujoco.MjData, names: tuple[str, ...]) -> dict[str, Frame]:
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self._model, self._size, self._size)
+            _close_all_at_exit()
             for flag in self._off:
                 self._renderer.scene.flags[flag] = 0
         frames = {}
