@@ -1,0 +1,210 @@
+"""Meta-World as a Robot, in its own environment: `.venv-metaworld/bin/pytest tests/metaworld`; skipped elsewhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("metaworld") is None:  # not imported yet: envs says first which OpenGL to use
+    pytest.skip("Meta-World lives in .venv-metaworld: `make metaworld`", allow_module_level=True)
+
+from embodied.cli import main
+from embodied.recording.demonstration import demonstrate
+from embodied.safety import SafeRobot
+from embodied.types import Observation, PoseAction, Robot, Step
+from envs.metaworld import MetaWorld, expert, make
+from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
+
+ROOT = Path(__file__).parents[2]
+CAMERA = "corner2"
+SOME = ("pick-place-v3", "door-lock-v3", "stick-pull-v3")
+EVERY = tuple(make(render=False).spec.tasks)
+
+
+@pytest.fixture(scope="module")
+def body() -> Iterator[MetaWorld]:
+    robot = make(size=32)
+    yield robot.body
+    robot.close()
+
+
+@pytest.fixture(scope="module")
+def blind() -> Iterator[SafeRobot[MetaWorld]]:
+    robot = make(render=False)
+    yield robot
+    robot.close()
+
+
+class TestMetaWorld(RobotContract):
+    @pytest.fixture
+    def robot(self, body: MetaWorld) -> Robot:
+        return SafeRobot(body)
+
+    @pytest.fixture
+    def own(self) -> Iterator[Robot]:
+        robot = make(size=32)
+        yield robot
+        robot.close()
+
+    def test_close_may_come_twice_and_after_it_nothing_is_carried_out(self, own: Robot) -> None:
+        super().test_close_may_come_twice_and_after_it_nothing_is_carried_out(own)
+
+    def test_every_task_can_be_begun_and_has_an_instruction(self, robot: Robot) -> None:
+        for task in SOME:
+            assert robot.reset(self.seed, task).instruction.strip()
+
+
+def noise(count: int, seed: int = 0) -> list[PoseAction]:
+    return [PoseAction(a) for a in np.random.default_rng(seed).uniform(-1, 1, (count, 4)).astype(np.float32)]
+
+
+def play(robot: Robot, task: str, seed: int) -> list[Step]:
+    """Return the steps of the expert's episode."""
+    observation = robot.reset(seed, task)
+    script = expert(robot)
+    script.reset(observation.instruction, robot.spec)
+    steps: list[Step] = []
+    while not steps or not steps[-1].done:
+        steps.append(robot.step(*script.act(observation), frames=False))
+        observation = steps[-1].observation
+    return steps
+
+
+def world_of(robot: SafeRobot[MetaWorld]) -> tuple[bytes, ...]:
+    env = robot.body._scene.env
+    arrays = (env.data.qpos, env.data.qvel, env.data.mocap_pos, env.model.body_pos, env.model.site_pos)
+    return (robot.body.seen.tobytes(), *(a.tobytes() for a in arrays))
+
+
+def begins_by_seed_alone(robot: SafeRobot[MetaWorld], task: str) -> None:
+    first = robot.reset(11, task)
+    world, steps = world_of(robot), [robot.step(action, frames=False) for action in noise(20)]
+    robot.reset(12, task)
+    assert world_of(robot)[0] != world[0]
+    robot.step(*noise(40, seed=1), frames=False)
+    assert_same_observation(robot.reset(11, task), first)
+    assert world_of(robot) == world
+    for before, action in zip(steps, noise(20), strict=True):
+        assert_same_step(robot.step(action, frames=False), before)
+
+
+@pytest.mark.parametrize("task", SOME)
+def test_an_episode_begins_by_its_seed_alone_whatever_was_done_before(blind: SafeRobot[MetaWorld], task: str) -> None:
+    begins_by_seed_alone(blind, task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", EVERY)
+def test_every_task_begins_by_its_seed_alone_and_its_expert_succeeds(blind: SafeRobot[MetaWorld], task: str) -> None:
+    begins_by_seed_alone(blind, task)
+    assert sum(play(blind, task, seed)[-1].success for seed in range(5)) >= 3
+
+
+def observations(robot: Robot, task: str) -> list[Observation]:
+    return [robot.reset(5, task), *(robot.step(action).observation for action in noise(5))]
+
+
+@pytest.mark.parametrize("task", SOME)
+def test_no_position_of_an_object_or_goal_reaches_what_a_policy_sees(
+    body: MetaWorld, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = SafeRobot(body)
+    honest = observations(robot, task)
+    lies = np.random.default_rng(0)
+
+    def lie(seen: np.ndarray) -> np.ndarray:
+        return np.concatenate([seen[:4], lies.uniform(-9, 9, len(seen) - 4)])
+
+    scene = body._scene
+    begin, step = scene.begin, scene.step
+    monkeypatch.setattr(scene, "begin", lambda seed: lie(begin(seed)))
+    monkeypatch.setattr(scene, "step", lambda action: (lie((told := step(action))[0]), *told[1:]))
+    for true, deceived in zip(honest, observations(robot, task), strict=True):
+        assert_same_observation(true, deceived)
+
+
+def test_the_state_is_the_hand_and_how_far_its_fingers_are_apart(blind: SafeRobot[MetaWorld]) -> None:
+    blind.reset(3, "pick-place-v3")
+    for action in noise(10):
+        state = blind.step(action, frames=False).observation.state
+        data = blind.body._scene.env.data
+        fingers_m = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos)
+        np.testing.assert_allclose(state, [*data.body("hand").xpos, min(fingers_m / 0.1, 1.0)], atol=1e-6)
+
+
+def test_with_effects_a_frame_is_that_of_lerobots_environment_to_the_pixel() -> None:
+    from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer  # it imports mujoco
+
+    robot = make(size=480, effects=True)
+    frame = robot.reset(3, "pick-place-v3").frames[CAMERA]
+    env = robot.body._scene.env
+    assert env.model.cam_pos[2].tolist() == [0.75, 0.075, 0.7] and env.model.camera(CAMERA).id == 2
+    assert env.model.camera(CAMERA).fovy[0] == robot.spec.camera(CAMERA).fovy_deg
+    reference = MujocoRenderer(env.model, env.data, width=480, height=480, camera_name=CAMERA)
+    np.testing.assert_array_equal(frame, np.flip(reference.render("rgb_array"), (0, 1)))
+    reference.close()
+    robot.close()
+
+
+def test_the_first_frame_shows_this_episodes_scene_and_its_labels_point_at_it(body: MetaWorld) -> None:
+    robot = make(size=240)
+    for seed in range(3):  # the goal of reach is a red ball
+        frame = robot.reset(seed, "reach-v3").frames[CAMERA].astype(int)
+        y1, x1, y2, x2 = robot.body.labels()["goal_box"] * 240
+        red, green, blue = frame[round((y1 + y2) / 2), round((x1 + x2) / 2)]
+        assert red > 2 * green and red > 2 * blue
+    robot.close()
+
+
+def test_success_ends_an_episode_and_so_does_the_500th_step(blind: SafeRobot[MetaWorld]) -> None:
+    steps = play(blind, "reach-v3", 1)
+    assert steps[-1].success and steps[-1].terminated and not steps[-1].truncated and 10 < len(steps) < 200
+    assert not any(step.success for step in steps[:-1])
+    blind.reset(1, "reach-v3")
+    step = blind.step(*[PoseAction(np.zeros(4, np.float32))] * 501, frames=False)
+    assert step.executed == 500 and step.truncated and not step.terminated and not step.success
+
+
+def test_a_disturbed_expert_still_succeeds_and_its_labels_have_their_sizes(body: MetaWorld) -> None:
+    robot = SafeRobot(body)
+    episode = demonstrate(
+        robot, expert(robot), task="drawer-open-v3", seed=2, perturb=1.0, label_sizes=body.label_sizes
+    )
+    assert episode.succeeded and episode.perturbed.any() and not episode.perturbed.all()
+    assert np.abs(episode.action).max() <= 1.0
+    assert {name: values.shape[1] for name, values in episode.labels.items()} == body.label_sizes
+    assert np.isfinite(episode.labels["target_position"]).all() and np.isnan(episode.labels["other_box"]).all()
+
+
+def test_a_misspelt_task_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "--robot",
+        "envs.metaworld",
+        "--task",
+        "pick-plase-v3",
+        "--episodes",
+        "1",
+        "--out",
+        str(tmp_path / "a"),
+    ]
+    assert main(["collect", *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "no task 'pick-plase-v3'" in line and "'pick-place-v3'" in line
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_robot_left_open_says_nothing_when_python_exits() -> None:
+    program = "import envs.metaworld as m; r = m.make(size=16); r.reset(0, 'reach-v3')"
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_the_pinned_simulator_is_the_one_that_runs() -> None:
+    assert importlib.metadata.version("mujoco") == "3.3.0"
