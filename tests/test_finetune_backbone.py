@@ -122,3 +122,15 @@ def test_another_backbone_than_the_checkpoints_is_refused(config: TrainConfig, t
         make_policy(trained, backbone=str(tmp_path / "none"))
     with pytest.raises(BackboneError, match="stands on no vision that it could be"):
         make_policy(trained, vision=str(other))
+
+
+def test_a_backbone_trained_in_full_needs_its_folder_no_more_but_no_other_kind_stands_in_for_it(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    folder = make("llama", tmp_path)
+    full = replace(config, out=tmp_path / "run", backbone=folder, adapt="full", steps=1)
+    train(full, say=lambda line: None)
+    shutil.rmtree(folder)
+    assert load_checkpoint(train(replace(full, steps=2), resume=True, say=lambda line: None)).trained["step"] == 2
+    with pytest.raises(BackboneError, match="its config is a Qwen2Config; the policy's is a LlamaConfig"):
+        make_policy(full.out, backbone=str(make("qwen2", tmp_path)))
