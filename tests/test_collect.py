@@ -1,6 +1,10 @@
 """Collecting records the expert's clean answers, drops failures by name, and goes on where it was stopped."""
 
 import json
+import sys
+from dataclasses import replace
+from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from embodied.recording.demonstration import Disturbance, demonstrate
 from embodied.recording.format import DatasetError
 from embodied.recording.reader import DatasetReader
 from embodied.recording.workers import probe
+from embodied.safety import SafeRobot
 from policies.hold import HoldPolicy
 
 
@@ -82,6 +87,37 @@ def test_disturbances_come_in_short_bursts_within_the_fields_ranges():
         assert ((executed >= [-2.0, 0.0]) & (executed <= [2.0, 1.5])).all()
 
 
+def test_a_field_in_delta_mode_is_disturbed_by_a_quarter_of_its_range_and_others_as_ever():
+    spec = toy_world.make().spec
+    moved = replace(spec, action=(replace(spec.action[0], mode="delta"), spec.action[1]))
+    offsets = [[], []]
+    for seed in range(300):
+        for found, of in zip(offsets, (spec, moved), strict=True):
+            disturbance = Disturbance(of, np.random.default_rng(seed))
+            found += list(disturbance._offsets.values())
+    assert (np.array(offsets[0])[:, 1] == np.array(offsets[1])[:, 1]).all()
+    assert np.array(offsets[0])[:, 0].std() == pytest.approx(0.02 * 4.0, rel=0.15)
+    assert np.array(offsets[1])[:, 0].std() == pytest.approx(0.25 * 4.0, rel=0.15)
+
+
+def test_a_robot_that_knows_its_labels_is_probed_in_one_task():
+    class Knowing(toy_world.ToyRobot):
+        label_sizes: ClassVar = {"target_position": 3, "of_push_alone": 2}
+        begun: ClassVar = []
+
+        def reset(self, seed, task):
+            self.begun.append(task)
+            return super().reset(seed, task)
+
+    sizes = Knowing.label_sizes
+    world = ModuleType("knowing_world")
+    world.make, world.expert = lambda: SafeRobot(Knowing(16, -1)), toy_world.ToyExpert
+    sys.modules["knowing_world"] = world
+    assert probe("knowing_world", {}, (), 0).label_sizes == sizes
+    assert Knowing.begun == ["reach"]
+    del sys.modules["knowing_world"]
+
+
 def test_a_sentence_describes_the_next_half_second_unless_it_is_disturbed():
     episode = recorded(perturb=1.0)
     assert episode.text[0] == "up"
@@ -119,6 +155,16 @@ def test_failed_episodes_are_dropped_and_reported(tmp_path, capsys):
     assert (tally["attempted"], tally["kept"]) == (12, 10)
     assert [f["seed"] for f in tally["failed"]] == [2, 7]
     assert "seed 2 dropped: RuntimeError: the scene exploded" in capsys.readouterr().out
+
+
+def test_as_many_successes_as_are_wanted_are_kept_and_little_more_is_recorded(tmp_path, capsys):
+    assert collect(tmp_path, "--keep", "7", "--option", "bad_seed=2", episodes=30) == 0
+    tasks = json.loads((tmp_path / "meta" / "collection.json").read_text())["tasks"]
+    assert {task: tally["kept"] for task, tally in tasks.items()} == {"reach": 7, "push": 7}
+    assert tasks["reach"]["attempted"] == 7  # the seeds below 7 all succeed, but for one that explodes in push
+    assert tasks["push"]["attempted"] == 12
+    seeds = {(e.task, e.seed) for e in DatasetReader(tmp_path).episodes}
+    assert seeds == {("reach", s) for s in range(7)} | {("push", s) for s in (0, 1, 3, 4, 5, 6, 8)}
 
 
 def test_a_stopped_collection_is_refused_then_resumed_to_the_same_dataset(tmp_path, capsys):
@@ -173,6 +219,7 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--seed", "-1"], "must not be negative"),
         (["--perturb", "1.5"], "share from 0 to 1"),
         (["--workers", "0"], "at least 1"),
+        (["--keep", "13"], "of 12 episodes no 13 can be kept"),
         (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),
         (["--option", "colour=red"], "no option 'colour'"),
     ],

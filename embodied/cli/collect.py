@@ -152,8 +152,11 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     check_teleoperator(args, args.teleop, "--teleop")
-    if args.teleop and args.driver:
-        raise CollectArgumentError("--driver goes with an expert, and --teleop takes its place")
+    for name, given in {"--driver": args.driver, "--keep": args.keep}.items():
+        if given and args.teleop:
+            raise CollectArgumentError(f"{name} goes with an expert, and --teleop takes its place")
+    if args.keep is not None and args.keep > args.episodes:
+        raise CollectArgumentError(f"of {args.episodes} episodes no {args.keep} can be kept; raise --episodes")
     operators = {"--instruction": args.instruction, "--tls": args.tls, "--token": args.token}
     operators |= {"--takeover": args.takeover, "--show": args.show is not None}
     for name, given in operators.items():
