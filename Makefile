@@ -8,7 +8,7 @@ BENCH := $(wildcard tests/bench/*.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults lerobot metaworld proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -18,6 +18,7 @@ help:
 	@echo "make evaluate  200 episodes a task on held-out seeds, then again with sentences that name other objects"
 	@echo "make bench   the figures of the bridge and the experts"
 	@echo "make faults  the fault matrix at length: 50 trials a fault, a day of simulated steps, one table"
+	@echo "make slow    the other tests that take long: training under torchrun, compiled training"
 	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
 	@echo "make metaworld  Meta-World 3.1.1 and the hosting side of this in $(VENV)-metaworld, which needs an older MuJoCo"
 	@echo "make proto   generate embodied/v1 from proto/"
@@ -59,6 +60,9 @@ bench: setup
 
 faults: setup
 	$(BIN)/pytest -m slow tests/faults
+
+slow: setup
+	$(BIN)/pytest -m slow tests --ignore=tests/faults
 
 # Its loader's default backend, torchcodec, needs FFmpeg's libraries (Debian: apt-get install ffmpeg); without them it
 # falls back to none that decodes, and the comparison is skipped.

@@ -74,6 +74,7 @@ def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mix
     config = settle(config, checkpoint)
     config = _decided(config, team, checkpoint.trained["precision"] if resume else "auto")
     mixture = mix(config, data, checkpoint)
+    checkpoint.model.freeze_ports(mixture.plans)
     run = Run(config, checkpoint, team)
     if resume and state is not None:
         tensors = run.tensors()

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from embodied.cli import main
 from embodied.errors import EmbodiedError, SpecMismatchError
 from policies.checkpoint import CONFIG, WEIGHTS, load_checkpoint
+from policies.model import PolicyModel
 from policies.token import TokenPolicy
 from policies.train import Given, TrainConfig, train
 from policies.training.folder import LOG, STATE
@@ -193,6 +195,18 @@ def test_another_robots_checkpoint_is_refused_and_nothing_is_written(config: Tra
     with pytest.raises(SpecMismatchError, match="name: expected dummy, found toy"):
         train(replace(config, start=tmp_path / "dummy"), say=quiet)
     assert not config.out.exists()
+
+
+def test_a_robot_of_the_start_that_is_not_in_the_data_stays_as_it_was(config: TrainConfig, tmp_path: Path) -> None:
+    one = tiny_checkpoint(TOY_PLAN)
+    plans = [TOY_PLAN, replace(TOY_PLAN, spec=replace(TOY_PLAN.spec, name="other"))]
+    start = replace(one, model=PolicyModel(plans, one.model.config, one.vocabulary.size))
+    start.save(tmp_path / "two")
+    out = train(replace(config, start=tmp_path / "two", weight_decay=0.5, learning_rate=0.1, warmup=0), say=quiet)
+    before, after = (load_checkpoint(folder).model.state_dict() for folder in (tmp_path / "two", out))
+    still = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    assert still == {name for name in after if name.startswith("ports.other.")}
+    train(replace(config, start=None, steps=STEPS + 1), resume=True, say=quiet)
 
 
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(config: TrainConfig) -> None:

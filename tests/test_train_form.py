@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from embodied.cli import main
+from embodied.recording.reader import DatasetReader
+from embodied.recording.writer import DatasetWriter
 from policies.checkpoint import load_checkpoint
 from policies.training.folder import README
 from tests.training_data import Material
@@ -70,3 +73,27 @@ def test_a_run_that_goes_on_keeps_what_it_began_with(
 ) -> None:
     assert main(material.arguments(run, "--steps", "2", "--resume", *more)) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_past_is_refused_where_no_robot_has_a_camera(
+    material: Material, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seeing = DatasetReader(material.dataset)
+    sizes = {name: values.shape[1] for name, values in seeing.labels.items()}
+    writer = DatasetWriter(tmp_path / "blind", replace(seeing.spec, cameras=()), label_sizes=sizes)
+    writer.add(replace(seeing.episode(0), frames={}))
+    writer.finish()
+    given = [
+        "finetune",
+        "--dataset",
+        str(tmp_path / "blind"),
+        "--out",
+        str(tmp_path / "run"),
+        "--history",
+        "2",
+        "--steps",
+        "1",
+    ]
+    assert main(given) == 2
+    assert "--history 2: of a camera's frames, and no dataset has a camera" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -83,6 +83,8 @@ def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint
     vocabulary = load_vocabulary(config.backbone) if config.backbone else Vocabulary.train(_corpus(config, data))
     plans = _plans(config, data, vocabulary)
     cameras = max(len(plan.spec.cameras) for plan in plans)
+    if config.history and not cameras:
+        raise EmbodiedError(f"--history {config.history}: of a camera's frames, and no dataset has a camera")
     sizes = ModelConfig(
         strides=tuple(4 if i == 0 else 8 for i in range(cameras)),
         backbone=config.pretrained(config.backbone),
