@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-if importlib.util.find_spec("metaworld") is None:  # not imported yet: envs says first which OpenGL to use
+if not any(importlib.metadata.distributions(name="metaworld")):  # this folder itself could be imported by that name
     pytest.skip("Meta-World lives in .venv-metaworld: `make metaworld`", allow_module_level=True)
 
 from embodied.cli import main
