@@ -149,6 +149,13 @@ def test_the_dataset_is_the_same_at_any_number_of_workers(tmp_path, capsys):
     assert not (tmp_path / "one/staging").exists()
 
 
+def test_a_rehearsed_collection_is_the_same_dataset(tmp_path):
+    assert collect(tmp_path / "a") == 0 and collect(tmp_path / "b", "--rehearse") == 0
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    tallies = [json.loads((tmp_path / name / "meta/collection.json").read_text())["tasks"] for name in "ab"]
+    assert tallies[0] == tallies[1]
+
+
 def test_failed_episodes_are_dropped_and_reported(tmp_path, capsys):
     assert collect(tmp_path / "d", "--task", "push", "--option", "bad_seed=2", "--workers", "1") == 0
     tally = json.loads((tmp_path / "d/meta/collection.json").read_text())["tasks"]["push"]
@@ -219,6 +226,7 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--seed", "-1"], "must not be negative"),
         (["--perturb", "1.5"], "share from 0 to 1"),
         (["--workers", "0"], "at least 1"),
+        (["--rehearse", "--driver", "policies.hold"], "--rehearse shows no frames"),
         (["--keep", "13"], "of 12 episodes no 13 can be kept"),
         (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),
         (["--option", "colour=red"], "no option 'colour'"),

@@ -74,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seeds to attempt a task, whose failures are dropped; with --teleop episodes to keep of each",
     )
     add("--keep", type=positive_int, metavar="K", help="successes of a task that are enough: the first ones, by seed")
+    add(
+        "--rehearse",
+        action="store_true",
+        help="play each episode without frames first, and record those that succeed: quicker where failures are long",
+    )
     add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
     add(
@@ -135,7 +140,8 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     names = () if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
     found = probe(args.robot, options, names, args.seed)
     tasks = names or found.spec.tasks
-    plan = Plan(args.robot, options, tasks, args.episodes, args.seed, args.perturb, keep=args.keep)
+    plan = Plan(args.robot, options, tasks, args.episodes, args.seed, args.perturb)
+    plan = replace(plan, keep=args.keep, rehearse=args.rehearse)
     if args.driver is not None:
         plan = replace(plan, driver=args.driver, checkpoint=args.checkpoint)
         open_policy(args.driver, args.checkpoint, {})  # a bad checkpoint is told now, not once a worker
@@ -152,9 +158,11 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     check_teleoperator(args, args.teleop, "--teleop")
-    for name, given in {"--driver": args.driver, "--keep": args.keep}.items():
+    for name, given in {"--driver": args.driver, "--keep": args.keep, "--rehearse": args.rehearse}.items():
         if given and args.teleop:
             raise CollectArgumentError(f"{name} goes with an expert, and --teleop takes its place")
+    if args.rehearse and args.driver:
+        raise CollectArgumentError("--rehearse shows no frames, and a --driver needs them")
     if args.keep is not None and args.keep > args.episodes:
         raise CollectArgumentError(f"of {args.episodes} episodes no {args.keep} can be kept; raise --episodes")
     operators = {"--instruction": args.instruction, "--tls": args.tls, "--token": args.token}

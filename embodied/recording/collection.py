@@ -39,6 +39,7 @@ class Plan:
     perturb: float
     driver: str | None = None
     checkpoint: Path | None = None
+    rehearse: bool = False
     keep: int | None = None  # successes of a task that are enough: the first ones, by seed
 
     def fixed(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class Collection:
         part_of: dict[Job, Part] = {(part.task, seed): part for part in parts for seed in part.seeds}
         results: dict[Part, list[Episode | Failure]] = defaultdict(list)
         plan, sizes = self._plan, self._probe.label_sizes
-        setup = Setup(plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint)
+        setup = Setup(plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint, plan.rehearse)
         rows = failed = 0
         for job, result in record(setup, list(part_of), workers):
             part = part_of[job]

@@ -92,10 +92,12 @@ def demonstrate(
     perturb: float = 0.0,
     driver: Policy | None = None,
     label_sizes: Mapping[str, int] | None = None,
+    frames: bool = True,
 ) -> Episode:
     """Record one episode of the expert to its end; perturb is the probability that bursts disturb it.
 
-    A driver acts in the expert's place until a takeover; what it executes is a disturbance too.
+    A driver acts in the expert's place until a takeover; what it executes is a disturbance too. Without frames the
+    episode is the same, but for its pictures: that tells sooner whether it is worth recording.
 
     The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
     """
@@ -110,7 +112,7 @@ def demonstrate(
         clean = _pose(expert.act(observation)[0])
         executed = driving.apply(index, observation, clean) if driving else clean
         executed = disturbance.apply(index, executed) if disturbance else executed
-        step = robot.step(PoseAction(executed))
+        step = robot.step(PoseAction(executed), frames=frames)
         recorder.add(observation, clean, step, labels=labels, perturbed=not np.array_equal(executed, clean))
         observation, labels = step.observation, step.labels
         if step.done:

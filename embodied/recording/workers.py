@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Setup:
     label_sizes: Mapping[str, int]
     driver: str | None = None  # a policy's module, which acts until the expert takes over
     checkpoint: Path | None = None
+    rehearse: bool = False  # play without frames first, and record what succeeded
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,20 @@ def _record_one(job: Job) -> Episode | Failure:
         raise RuntimeError("a worker was asked to record before it began")
     task, seed = job
     setup = _worker.setup
+    record = partial(
+        demonstrate,
+        _worker.robot,
+        _worker.expert,
+        task=task,
+        seed=seed,
+        perturb=setup.perturb,
+        driver=_worker.driver,
+        label_sizes=setup.label_sizes,
+    )
     try:
-        episode = demonstrate(
-            _worker.robot,
-            _worker.expert,
-            task=task,
-            seed=seed,
-            perturb=setup.perturb,
-            driver=_worker.driver,
-            label_sizes=setup.label_sizes,
-        )
+        if setup.rehearse and not (episode := record(frames=False)).succeeded:
+            return Failure(task, seed, f"no success in {len(episode)} steps")
+        episode = record()
     except Exception as error:  # one bad seed must not lose the hours before it; it is reported by name
         return Failure(task, seed, f"{type(error).__name__}: {error}")
     return episode if episode.succeeded else Failure(task, seed, f"no success in {len(episode)} steps")
