@@ -32,7 +32,7 @@ from embodied.versions import installed
 
 EXAMPLE = """example:
   embodied collect --robot envs.so101 --task reach,push --episodes 500 --out datasets/so101
-  .venv-metaworld/bin/embodied collect --robot envs.metaworld --episodes 75 --keep 50 --option size=128 --out data/mt50
+  .venv-metaworld/bin/embodied collect --robot envs.metaworld --episodes 150 --keep 50 --rehearse --out data/mt50
   embodied collect --robot envs.so101 --task push --episodes 200 --seed 20000 --driver policies.token --out data/more
   embodied collect --teleop keyboard --robot envs.so101 --option horizon_s=120 --task pick_place --episodes 5 \\
       --show 8000 --out data/mine
