@@ -52,7 +52,7 @@ def wait_for_rows(out: Path, rng: np.random.Generator) -> None:
     spools, episode, size = (
         out.with_name("out.partial") / "recording" / "episodes",
         rng.integers(4),
-        rng.integers(9_000),
+        rng.integers(5_000, 14_000),  # the head takes about 3000 bytes, a row 1850: one row at least is there
     )
 
     def there() -> bool:
