@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodied.errors import EmbodiedError
-from embodied.recording.format import LABEL_PREFIX
 from embodied.recording.reader import DatasetReader
-from embodied.recording.soundness import require_range, require_sound
+from embodied.recording.soundness import require_sound
 from embodied.types import Field
 from policies.layout import Flags, Ids, Plan
 from policies.lessons import Lessons
@@ -98,7 +97,6 @@ def _require_labels(reader: DatasetReader, plan: Plan) -> None:
             raise EmbodiedError(
                 f"{reader.path}: the label {label.name!r} has {size} numbers; the plan takes {len(label.fields)}"
             )
-        require_range(reader, LABEL_PREFIX + label.name, values, label.fields)
 
 
 def _columns(wanted: Sequence[Field], there: Sequence[Field]) -> NDArray[np.int64]:

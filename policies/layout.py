@@ -168,8 +168,8 @@ def lay_out(
 
     instruction: B lists of text ids, each at most plan.text_length. state: (B, n) in the spec's units. Training adds
     labels {name: (B, k)}, chunk (B, steps, n) with supervised (B, steps) or (B, steps, n) telling what to learn from,
-    and text, B lists of text ids, the text action; an empty one is not supervised. NaN in a label leaves it
-    unsupervised. gaps tells what examples lack, corruption what was hidden of them.
+    and text, B lists of text ids, the text action; an empty one is not supervised. A number of a label that is NaN
+    or beyond its range is not either. gaps tells what examples lack, corruption what was hidden of them.
     """
     count, gaps = len(instruction), gaps or Gaps()
     tokens, text_targets = _write_text(plan, count, text)
@@ -278,8 +278,8 @@ def _locate_targets(plan: Plan, labels: Mapping[str, NDArray[Any]], count: int) 
         if label.name in labels:
             values = np.asarray(labels[label.name], np.float64)
             known = np.isfinite(values)
-            bins, _ = encode_values(np.where(known, values, label.fields[0].low), *ranges(label.fields))
-            targets[:, slot, : len(label.fields)] = np.where(known, bins, UNSUPERVISED)
+            bins, outside = encode_values(np.where(known, values, label.fields[0].low), *ranges(label.fields))
+            targets[:, slot, : len(label.fields)] = np.where(known & ~outside, bins, UNSUPERVISED)
     return targets
 
 
