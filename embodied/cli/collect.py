@@ -48,8 +48,10 @@ left begins it again, d discards it, m marks the moment, Esc or q stops. Finishe
 session that was stopped or killed goes on with --resume; --finish joins what there is.
 """
 
-PACKAGES = ("embodied-runtime", "numpy", "pyarrow", "opencv-python-headless")
-SIMULATORS = ("mujoco", "gymnasium", "mink", "metaworld")
+PACKAGES = (
+    *("embodied-runtime", "numpy", "pyarrow", "opencv-python-headless"),
+    *("mujoco", "gymnasium", "mink", "metaworld"),
+)
 
 
 class CollectArgumentError(EmbodiedError):
@@ -123,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     about = {
         "command": ["embodied", *sys.argv[1:]],
-        "versions": {"python": platform.python_version(), **installed((*PACKAGES, *SIMULATORS))},
+        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
     }
     if args.teleop:
         from embodied.cli.collect_operated import run_operated  # an expert needs no terminal
@@ -139,9 +141,16 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     options = dict(args.option)
     names = () if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
     found = probe(args.robot, options, names, args.seed)
-    tasks = names or found.spec.tasks
-    plan = Plan(args.robot, options, tasks, args.episodes, args.seed, args.perturb)
-    plan = replace(plan, keep=args.keep, rehearse=args.rehearse)
+    plan = Plan(
+        args.robot,
+        options,
+        names or found.spec.tasks,
+        args.episodes,
+        args.seed,
+        args.perturb,
+        keep=args.keep,
+        rehearse=args.rehearse,
+    )
     if args.driver is not None:
         plan = replace(plan, driver=args.driver, checkpoint=args.checkpoint)
         open_policy(args.driver, args.checkpoint, {})  # a bad checkpoint is told now, not once a worker

@@ -31,10 +31,10 @@ def require_sound(reader: DatasetReader, spec: RobotSpec | None = None) -> None:
     _require_statistics(reader)
     for (key, values, fields), group in zip(_columns(reader), ("state", "action"), strict=True):
         wanted = {field.name: field for field in getattr(spec or reader.spec, group)}
-        require_range(reader, key, values, [wanted.get(field.name, field) for field in fields])
+        _require_range(reader, key, values, [wanted.get(field.name, field) for field in fields])
 
 
-def require_range(reader: DatasetReader, key: str, values: NDArray[np.float32], fields: Sequence[Field]) -> None:
+def _require_range(reader: DatasetReader, key: str, values: NDArray[np.float32], fields: Sequence[Field]) -> None:
     """Raise DatasetError for the first of values (n, fields) that lies outside of its field's range; NaN is let be.
 
     A measured joint comes to stand slightly past its end, so 1 % of the range is let be too.

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -131,20 +130,20 @@ def _record_one(job: Job) -> Episode | Failure:
         raise RuntimeError("a worker was asked to record before it began")
     task, seed = job
     setup = _worker.setup
-    record = partial(
-        demonstrate,
-        _worker.robot,
-        _worker.expert,
-        task=task,
-        seed=seed,
-        perturb=setup.perturb,
-        driver=_worker.driver,
-        label_sizes=setup.label_sizes,
-    )
     try:
-        if setup.rehearse and not (episode := record(frames=False)).succeeded:
-            return Failure(task, seed, f"no success in {len(episode)} steps")
-        episode = record()
+        for frames in (False, True) if setup.rehearse else (True,):
+            episode = demonstrate(
+                _worker.robot,
+                _worker.expert,
+                task=task,
+                seed=seed,
+                perturb=setup.perturb,
+                driver=_worker.driver,
+                label_sizes=setup.label_sizes,
+                frames=frames,
+            )
+            if not episode.succeeded:
+                return Failure(task, seed, f"no success in {len(episode)} steps")
     except Exception as error:  # one bad seed must not lose the hours before it; it is reported by name
         return Failure(task, seed, f"{type(error).__name__}: {error}")
-    return episode if episode.succeeded else Failure(task, seed, f"no success in {len(episode)} steps")
+    return episode

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from policies.batch import Batch
 from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.token import SHIPPED
 from policies.train import Given, TrainConfig
+from policies.training.precision import Precision
 from policies.training.run import Run
 from policies.training.start import Data, begin, mix
 from policies.training.team import Team
@@ -39,7 +39,7 @@ class Way:
 
     name: str
     packed: bool
-    precision: Any = "fp32"
+    precision: Precision = "fp32"
     compile: bool = False
 
 
