@@ -20,6 +20,7 @@ import torch
 from embodied.report import table
 from policies.batch import Batch
 from policies.checkpoint import Checkpoint, load_checkpoint
+from policies.model import PolicyModel
 from policies.token import SHIPPED
 from policies.train import Given, TrainConfig
 from policies.training.precision import Precision
@@ -124,11 +125,23 @@ def report(title: str, found: dict[str, Timed]) -> None:
     print("\n".join(table(header, rows)))
 
 
+def with_trunk(start: Path, trunk: str, out: Path) -> Path:
+    """Save a checkpoint of random weights, like start but for its trunk, WIDTHxLAYERS, and return its folder."""
+    width, layers = (int(number) for number in trunk.split("x"))
+    made = load_checkpoint(start)
+    sizes = replace(made.model.config, width=width, layers=layers, heads=width // 32, feedforward=width * 8 // 3)
+    torch.manual_seed(0)
+    replace(made, model=PolicyModel(made.plans, sizes, made.vocabulary.size)).save(out)
+    return out
+
+
 def main() -> None:
     """Print three tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", type=Path, required=True, help="of demonstrations of the four tasks")
     parser.add_argument("--start", type=Path, default=SHIPPED, help="whose architecture and weights each begins with")
+    parser.add_argument("--trunk", metavar="WIDTHxLAYERS", help="random weights in place of --start's, with this trunk")
+    parser.add_argument("--only-text", action="store_true", help="the first table alone")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2, help="of torch")
@@ -139,18 +152,21 @@ def main() -> None:
         texts = {name: Path(folder) / f"{name}.txt" for name in ("prose", "uneven")}
         texts["prose"].write_text("\n".join(prose()), "utf-8")
         texts["uneven"].write_text("\n".join(uneven(prose())), "utf-8")
-        base = TrainConfig((Given(args.dataset),), Path(folder) / "run", 1000, args.batch, start=args.start)
+        start = with_trunk(args.start, args.trunk, Path(folder) / "start") if args.trunk else args.start
+        base = TrainConfig((Given(args.dataset),), Path(folder) / "run", 1000, args.batch, start=start)
         ways = [Way("padded", packed=False), Way("packed", packed=True)]
         mixed = replace(base, texts=(Given(texts["prose"]),))
         report("demonstrations of all tasks, beside text", measure(mixed, ways, args.turns, args.threads))
+        sizes = sum(p.numel() for p in load_checkpoint(start).model.parameters())
+        print(f"\n{sizes / 1e6:.2f} M parameters, batches of {args.batch}, {args.threads} threads of torch")
+        if args.only_text:
+            return
         few = replace(base, texts=(Given(texts["uneven"], share=0.97),))
         report("uneven text, demonstrations among it", measure(few, ways, args.turns, args.threads))
         ways = [Way("eager float32, padded", packed=False), Way("packed", packed=True)]
         ways += [Way("packed, compiled", packed=True, compile=True)] if args.compile else []
         ways += [Way("packed, bfloat16", packed=True, precision="bf16")] if args.bf16 else []
         report("demonstrations alone", measure(base, ways, args.turns, args.threads))
-    sizes = sum(p.numel() for p in load_checkpoint(args.start).model.parameters())
-    print(f"\n{sizes / 1e6:.2f} M parameters, batches of {args.batch}, {args.threads} threads of torch")
 
 
 if __name__ == "__main__":
