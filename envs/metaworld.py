@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from embodied.errors import EmbodiedError, ProtocolError
 from embodied.safety import SafeRobot
 from embodied.types import Action, Camera, Field, Observation, PoseAction, RobotSpec, Step, Vector
-from envs.metaworld_scene import CAMERA, FOVY_DEG, MetaWorldScene, expert_for
+from envs.metaworld_scene import CAMERA, VIEWS, MetaWorldScene, View, expert_for
 from envs.metaworld_tasks import Task, Words, all_tasks, sentence
 
 if TYPE_CHECKING:
@@ -51,17 +52,20 @@ class InvalidSizeError(EmbodiedError):
     """Frames of a size that cannot be drawn."""
 
 
-def make(size: int = 128, words: Words = "plain", effects: bool = False, render: bool = True) -> SafeRobot[MetaWorld]:
+def make(
+    size: int = 128, words: Words = "plain", view: View = "whole", effects: bool = False, render: bool = True
+) -> SafeRobot[MetaWorld]:
     """Return Meta-World's robot with square frames of the given size.
 
-    words says which sentence asks for the task: see envs.metaworld_tasks.sentence. effects draws as LeRobot does, with
+    words says which sentence asks for the task: see envs.metaworld_tasks.sentence. view is what of the camera's picture
+    is drawn: see envs.metaworld_scene.VIEWS. effects draws as LeRobot does, with
     shadows, reflections and multisampling, at several times the cost. With render off no frame is drawn. Raise
     MetaWorldMissingError where it is not installed, InvalidSizeError for frames too small or too large to draw.
     """
     if not SIZES_PX[0] <= size <= SIZES_PX[1]:
         raise InvalidSizeError(f"size is {size}; frames are {SIZES_PX[0]} to {SIZES_PX[1]} pixels wide and high")
     require_metaworld()
-    return SafeRobot(MetaWorld(size=size, words=words, effects=effects, render=render))
+    return SafeRobot(MetaWorld(size=size, words=words, view=view, effects=effects, render=render))
 
 
 def expert(robot: SafeRobot[MetaWorld] | MetaWorld) -> Policy:
@@ -91,13 +95,14 @@ class MetaWorld:
     seen: Array  # (39,) what Meta-World says of the present, objects and goal included
     task: str
 
-    def __init__(self, *, size: int, words: Words, effects: bool, render: bool) -> None:
+    def __init__(self, *, size: int, words: Words, view: View, effects: bool, render: bool) -> None:
         self._tasks: dict[str, Task] = all_tasks()
-        self._words, self._size, self._effects, self._render = words, size, effects, render
+        self._words, self._render = words, render
+        self._make_scene = partial(MetaWorldScene, size=size, view=view, effects=effects)
         self._spec = RobotSpec(
             name="metaworld",
             control_hz=CONTROL_HZ,
-            cameras=(Camera(CAMERA, size, size, FOVY_DEG),),
+            cameras=(Camera(CAMERA, size, size, VIEWS[view].fovy_deg),),
             state=STATE,
             action=ACTION,
             tasks=tuple(self._tasks),
@@ -130,7 +135,7 @@ class MetaWorld:
             raise ProtocolError(f"a seed is 0 or more, got {seed}")
         if task != self.task or self._scene is None:
             self._leave()
-            self._scene, self.task = MetaWorldScene(task, self._size, effects=self._effects), task
+            self._scene, self.task = self._make_scene(task), task
         self._instruction = sentence(self._tasks, task, self._words, seed)
         self._steps, self._success = 0, False
         self.seen = self._scene.begin(seed)

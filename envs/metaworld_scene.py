@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -16,16 +17,41 @@ from envs.cameras import Cameras
 Array = NDArray[np.float64]
 
 CAMERA, FOVY_DEG = "corner2", 60.0
+View = Literal["whole", "table"]
 CAMERA_PLACE_M = (0.75, 0.075, 0.7)  # where LeRobot's MetaworldEnv moves it, after Seo et al. 2022 (arXiv 2206.14244)
 HALF_BOX_M = 0.03
 _CORNERS = HALF_BOX_M * np.array(list(itertools.product((-1, 1), repeat=3)), np.float64)
 _MOVED_BY_A_RESET = ("body_pos", "body_quat", "site_pos")
 
 
+@dataclass(frozen=True)
+class Window:
+    """A square part of the camera's picture, as fractions from the top left."""
+
+    top: float
+    left: float
+    side: float
+
+    @property
+    def fovy_deg(self) -> float:
+        """Return the angle between its upper and its lower edge."""
+        edges = np.arctan((2 * np.array([self.top, self.top + self.side]) - 1) * np.tan(np.deg2rad(FOVY_DEG) / 2))
+        return round(float(np.rad2deg(np.ptp(edges))), 2)
+
+    def cut(self, picture: Frame, size: int) -> Frame:
+        """Return the part (size, size, 3) of a picture that is drawn 1 / side times as large."""
+        top, left = round(self.top * len(picture)), round(self.left * len(picture))
+        return np.ascontiguousarray(picture[top : top + size, left : left + size])
+
+
+# In the table's part all objects, goals and hands of the 50 tasks are seen, at 2.04 times the pixels of the whole.
+VIEWS: dict[View, Window] = {"whole": Window(0.0, 0.0, 1.0), "table": Window(0.25, 0.25, 0.7)}
+
+
 class MetaWorldScene:
     """A task's environment, its goal observable; what env says holds the objects' places, which no policy may see."""
 
-    def __init__(self, task: str, size: int, *, effects: bool) -> None:
+    def __init__(self, task: str, *, size: int, view: View, effects: bool) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # two seconds that only an episode needs
 
         self.env: Any = ALL_V3_ENVIRONMENTS[task]()
@@ -35,7 +61,8 @@ class MetaWorldScene:
         if not effects:
             model.vis.quality.offsamples = 0
         self._fresh = {name: getattr(model, name).copy() for name in _MOVED_BY_A_RESET}
-        self._cameras = Cameras(model, size, effects=effects)
+        self._size, self._window = size, VIEWS[view]
+        self._cameras = Cameras(model, round(size / self._window.side), effects=effects)
 
     def begin(self, seed: int) -> Array:
         """Lay the scene out by seed alone, and return what Meta-World says of it (39,).
@@ -63,7 +90,8 @@ class MetaWorldScene:
 
     def frame(self) -> Frame:
         """Draw the frame (size, size, 3); the camera stands on its head, as published work turns it back."""
-        return np.ascontiguousarray(self._cameras.draw(self.env.data, (CAMERA,))[CAMERA][::-1, ::-1])
+        picture = self._cameras.draw(self.env.data, (CAMERA,))[CAMERA][::-1, ::-1]
+        return self._window.cut(picture, self._size)
 
     def box(self, point: Array) -> Vector:
         """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in the frame, fractions from the top left."""
@@ -73,7 +101,9 @@ class MetaWorldScene:
         across = 0.5 - scale * local[:, 0] / -local[:, 2]
         down = 0.5 + scale * local[:, 1] / -local[:, 2]
         corners = np.array([down.min(), across.min(), down.max(), across.max()])
-        return np.asarray(np.clip(corners, 0.0, 1.0), np.float32)
+        window = self._window
+        inside = (corners - [window.top, window.left] * 2) / window.side
+        return np.asarray(np.clip(inside, 0.0, 1.0), np.float32)
 
     def close(self) -> None:
         """Let go of the renderer and the simulator."""

@@ -15,13 +15,13 @@ VALIDATION_EVERY = 50  # one episode in so many is held out
 class Lessons:
     """What there is to learn: the episodes that succeeded, and of the others what an operator did in a policy's place.
 
-    An operator's corrections are right answers, however the episode ended.
+    An operator's corrections are right answers, however the episode ended. Of a scene only its labels are learnt.
     """
 
     def __init__(self, reader: DatasetReader) -> None:
         """Raise EmbodiedError where there is nothing to learn."""
         self.start, self._stop = np.empty(len(reader), np.int64), np.empty(len(reader), np.int64)  # of a row's episode
-        held_out, taught = np.zeros(len(reader), bool), reader.intervention.copy()
+        held_out, taught = np.zeros(len(reader), bool), reader.intervention | reader.scene
         for episode in reader.episodes:
             rows = slice(episode.start, episode.stop)
             self.start[rows], self._stop[rows] = episode.start, episode.stop
@@ -32,7 +32,7 @@ class Lessons:
         self.training_rows, self.validation_rows = np.flatnonzero(taught & ~held_out), np.flatnonzero(taught & held_out)
         if not len(self.training_rows):
             raise EmbodiedError(f"{reader.path}: all that succeeded is held out; there is nothing to learn from")
-        self._untaught = np.cumsum(~taught)
+        self._untaught, self._scene = np.cumsum(~taught), reader.scene
         self._noise = np.concatenate([[0], np.cumsum(reader.perturbed)])
 
     def after(self, rows: Rows, steps: int) -> tuple[Rows, NDArray[np.bool_]]:
@@ -46,4 +46,5 @@ class Lessons:
         right = ahead == following
         right &= self._noise[following] == self._noise[rows, None]
         right &= self._untaught[following] == self._untaught[rows, None]
+        right &= ~self._scene[rows, None]
         return following, right

@@ -156,6 +156,19 @@ def test_a_rehearsed_collection_is_the_same_dataset(tmp_path):
     assert tallies[0] == tallies[1]
 
 
+def test_scenes_are_labelled_pictures_in_which_nothing_is_answered_and_each_is_another(tmp_path, capsys):
+    assert collect(tmp_path / "a", "--scenes", "3", "--workers", "2", episodes=4) == 0
+    assert "reach: 4 of 4 episodes kept" in capsys.readouterr().out
+    read = DatasetReader(tmp_path / "a")
+    assert read.scene.all() and not read.success.any() and read.collection["scenes"] == 3
+    assert np.isfinite(read.labels["target_position"]).all()
+    assert max(e.stop - e.start for e in read.episodes) == 3
+    assert len(np.unique(read.state, axis=0)) > len(read) / 2
+    assert collect(tmp_path / "b", "--scenes", "3", "--workers", "1", episodes=4) == 0
+    assert bytes_of(tmp_path / "b") == bytes_of(tmp_path / "a")
+    assert not recorded(perturb=1.0).scene.any()
+
+
 def test_failed_episodes_are_dropped_and_reported(tmp_path, capsys):
     assert collect(tmp_path / "d", "--task", "push", "--option", "bad_seed=2", "--workers", "1") == 0
     tally = json.loads((tmp_path / "d/meta/collection.json").read_text())["tasks"]["push"]
@@ -227,6 +240,8 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--perturb", "1.5"], "share from 0 to 1"),
         (["--workers", "0"], "at least 1"),
         (["--rehearse", "--driver", "policies.hold"], "--rehearse shows no frames"),
+        (["--scenes", "2", "--keep", "3"], "--keep goes with demonstrations"),
+        (["--scenes", "2", "--driver", "policies.hold"], "--driver goes with demonstrations"),
         (["--keep", "13"], "of 12 episodes no 13 can be kept"),
         (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),
         (["--option", "colour=red"], "no option 'colour'"),

@@ -12,6 +12,8 @@ import pytest
 
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
+from embodied.recording.survey import survey
+from embodied.recording.writer import DatasetWriter
 from policies.batch import Batch, Part
 from policies.embodiments import labels_of
 from policies.examples import Examples
@@ -20,6 +22,7 @@ from policies.lessons import VALIDATION_EVERY
 from policies.mixture import Draw, Mixture, Source
 from policies.values import encode_values, ranges
 from policies.vocabulary import FIRST_VALUE
+from tests import toy_world
 from tests.tiny_policy import TOY_PLAN, record_toy, tiny_vocabulary
 
 
@@ -77,6 +80,21 @@ def test_a_failure_is_no_example_but_for_what_an_operator_did_in_it(tmp_path: Pa
     read.episodes = tuple(replace(e, success=False) for e in read.episodes)
     with pytest.raises(EmbodiedError, match="every episode is marked as a failure"):
         Examples(read, TOY_PLAN, tiny_vocabulary())
+
+
+def test_of_a_scene_the_labels_are_learnt_and_no_action(tmp_path: Path) -> None:
+    robot = toy_world.make()
+    sizes = {"target_position": 3}
+    writer = DatasetWriter(tmp_path / "d", robot.spec, label_sizes=sizes)
+    for seed in range(2):
+        writer.add(survey(robot, task="reach", seed=seed, pictures=3, label_sizes=sizes))
+    writer.finish()
+    read = DatasetReader(tmp_path / "d")
+    examples = Examples(read, TOY_PLAN, tiny_vocabulary())
+    assert len(examples.training_rows) == len(read) > 2
+    sequences = rows_of(examples, *range(len(read))).sequences
+    assert (sequences.pose_targets == UNSUPERVISED).all()
+    assert (sequences.locate_targets[:, 0] != UNSUPERVISED).all()
 
 
 def test_a_batch_is_made_from_its_number_alone(examples: Examples) -> None:

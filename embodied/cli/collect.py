@@ -33,6 +33,7 @@ from embodied.versions import installed
 EXAMPLE = """example:
   embodied collect --robot envs.so101 --task reach,push --episodes 500 --out datasets/so101
   .venv-metaworld/bin/embodied collect --robot envs.metaworld --episodes 150 --keep 50 --rehearse --out data/mt50
+  embodied collect --robot envs.so101 --episodes 500 --scenes 3 --seed 30000 --out data/scenes
   embodied collect --robot envs.so101 --task push --episodes 200 --seed 20000 --driver policies.token --out data/more
   embodied collect --teleop keyboard --robot envs.so101 --option horizon_s=120 --task pick_place --episodes 5 \\
       --show 8000 --out data/mine
@@ -80,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rehearse",
         action="store_true",
         help="play each episode without frames first, and record those that succeed: quicker where failures are long",
+    )
+    add(
+        "--scenes",
+        type=positive_int,
+        metavar="K",
+        help="in place of demonstrations K labelled pictures of each seed's scene, the robot moved at random between",
     )
     add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
@@ -150,6 +157,7 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
         args.perturb,
         keep=args.keep,
         rehearse=args.rehearse,
+        scenes=args.scenes or 0,
     )
     if args.driver is not None:
         plan = replace(plan, driver=args.driver, checkpoint=args.checkpoint)
@@ -167,9 +175,13 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     check_teleoperator(args, args.teleop, "--teleop")
-    for name, given in {"--driver": args.driver, "--keep": args.keep, "--rehearse": args.rehearse}.items():
+    demonstrations = {"--driver": args.driver, "--keep": args.keep, "--rehearse": args.rehearse}
+    for name, given in {**demonstrations, "--scenes": args.scenes}.items():
         if given and args.teleop:
             raise CollectArgumentError(f"{name} goes with an expert, and --teleop takes its place")
+    for name, given in demonstrations.items():
+        if given and args.scenes:
+            raise CollectArgumentError(f"{name} goes with demonstrations, and --scenes takes their place")
     if args.rehearse and args.driver:
         raise CollectArgumentError("--rehearse shows no frames, and a --driver needs them")
     if args.keep is not None and args.keep > args.episodes:

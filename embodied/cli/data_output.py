@@ -132,7 +132,8 @@ def _flags(found: Mapping[str, Any]) -> None:
     flags = found["flags"]
     print(
         f"\nrows in which something else was carried out than was recorded: {flags['perturbed']}; "
-        f"in which an operator acted for a policy: {flags['intervention']}; marked: {flags['marker']}"
+        f"in which an operator acted for a policy: {flags['intervention']}; marked: {flags['marker']}; "
+        f"random scenes: {flags['scene']}"
     )
 
 

@@ -41,11 +41,14 @@ class Plan:
     checkpoint: Path | None = None
     rehearse: bool = False
     keep: int | None = None  # successes of a task that are enough: the first ones, by seed
+    scenes: int = 0  # pictures of each seed's scene, in place of a demonstration
 
     def fixed(self) -> dict[str, Any]:
         """Return what may not change on the way."""
         fixed = {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
         fixed["keep"] = self.keep
+        if self.scenes:
+            fixed["scenes"] = self.scenes
         if self.driver is not None:
             fixed["driver"] = [self.driver, self.checkpoint.name if self.checkpoint else None]
         return fixed
@@ -123,7 +126,9 @@ class Collection:
         part_of: dict[Job, Part] = {(part.task, seed): part for part in parts for seed in part.seeds}
         results: dict[Part, list[Episode | Failure]] = defaultdict(list)
         plan, sizes = self._plan, self._probe.label_sizes
-        setup = Setup(plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint, plan.rehearse)
+        setup = Setup(
+            plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint, plan.rehearse, plan.scenes
+        )
         rows = failed = 0
         for job, result in record(setup, list(part_of), workers):
             part = part_of[job]

@@ -25,6 +25,7 @@ class Episode:
     perturbed: NDArray[np.bool_]  # (n,) whether something else than `action` was executed
     intervention: NDArray[np.bool_]  # (n,) whether an operator acted in the policy's place
     marker: NDArray[np.bool_]  # (n,) whether an operator marked the row
+    scene: NDArray[np.bool_]  # (n,) whether the row is a random scene, whose action answers nothing
     text: tuple[str, ...]  # n text actions, each that of the next half second; "" where there is none
     labels: Mapping[str, NDArray[np.float32]]  # name -> (n, size), NaN where the simulator named none
     done: NDArray[np.bool_]  # (n,) whether the step after the row ended the episode
@@ -42,8 +43,9 @@ class Episode:
 class EpisodeRecorder:
     """Gathers the rows of one episode; frames are compressed as they come."""
 
-    def __init__(self, task: str, seed: int, instruction: str) -> None:
-        self._task, self._seed, self._instruction = task, seed, instruction
+    def __init__(self, task: str, seed: int, instruction: str, *, scene: bool = False) -> None:
+        """Begin an episode; with scene every row is a random scene."""
+        self._task, self._seed, self._instruction, self._scene = task, seed, instruction, scene
         self._frames: dict[str, list[bytes]] = {}
         self._state: list[Vector] = []
         self._action: list[Vector] = []
@@ -90,6 +92,7 @@ class EpisodeRecorder:
             perturbed=np.asarray(self._perturbed, dtype=np.bool_),
             intervention=np.zeros(len(self._state), np.bool_),
             marker=np.zeros(len(self._state), np.bool_),
+            scene=np.full(len(self._state), self._scene),
             text=tuple(self._text),
             labels={name: self._label(name, size) for name, size in (label_sizes or {}).items()},
             done=done,

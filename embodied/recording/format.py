@@ -1,7 +1,7 @@
 """The layout of a recording: LeRobot dataset format v3.0 plus the columns and files that this project adds.
 
 The format is that of huggingface/lerobot, `src/lerobot/datasets`, codebase_version v3.0. Ours are the columns
-`perturbed`, `intervention`, `marker`, `action.text`, `label.*`, and the files `meta/robot_spec.json` and
+`perturbed`, `intervention`, `marker`, `scene`, `action.text`, `label.*`, and the files `meta/robot_spec.json` and
 `meta/collection.json`.
 """
 
@@ -48,6 +48,7 @@ _SCALARS = {
     "perturbed": "bool",
     "intervention": "bool",  # an operator acted in the policy's place
     "marker": "bool",  # an operator pressed a key to find the row again
+    "scene": "bool",  # a picture of things that were laid out at random; its action answers nothing
     "action.text": "string",
     "next.done": "bool",
     "next.success": "bool",

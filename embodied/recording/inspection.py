@@ -149,7 +149,8 @@ def _label(name: str, values: NDArray[np.float32]) -> Description:
 
 def _flags(reader: DatasetReader, start: int, stop: int) -> dict[str, int]:
     """Count the rows of each flag."""
-    return {name: int(getattr(reader, name)[start:stop].sum()) for name in ("perturbed", "intervention", "marker")}
+    names = ("perturbed", "intervention", "marker", "scene")
+    return {name: int(getattr(reader, name)[start:stop].sum()) for name in names}
 
 
 def _texts(texts: Iterable[str]) -> list[Description]:

@@ -54,6 +54,7 @@ def _check_jumps(dataset: Examined, episode: EpisodeRange, group: str, largest: 
     if group == "action":  # an answer to something that pushed the robot away, or of somebody else, may be far off
         swayed = reader.perturbed[rows] | reader.intervention[rows]
         steps[swayed[1:] | swayed[:-1]] = 0.0
+    steps[reader.scene[rows][1:]] = 0.0  # of which each is seen some time after the one before
     # Where no limit is known the range is a guess too, and a gripper may open within a row.
     level: Level = "error" if group == "state" and reader.spec.limits.velocity else "warning"
     for i, field in enumerate(getattr(reader.spec, group)):

@@ -109,6 +109,7 @@ class DatasetReader:
             perturbed=self.perturbed[rows],
             intervention=self.intervention[rows],
             marker=self.marker[rows],
+            scene=self.scene[rows],
             text=self.text[rows],
             labels={name: values[rows] for name, values in self.labels.items()},
             done=self.done[rows],
@@ -144,6 +145,7 @@ class DatasetReader:
         self.perturbed = self._flags(table, "perturbed")  # bool (n,)
         self.intervention = self._flags(table, "intervention")  # bool (n,)
         self.marker = self._flags(table, "marker")  # bool (n,)
+        self.scene = self._flags(table, "scene")  # bool (n,)
         self.done = self._flags(table, "next.done")  # bool (n,)
         self.success = self._flags(table, "next.success")  # bool (n,)
         # float32 (n,) s since the episode began: ours are frame_index / fps, not measured
@@ -246,8 +248,8 @@ class DatasetReader:
 
 
 _KEPT = (
-    layout.STATE, layout.ACTION, "perturbed", "intervention", "marker", "next.done", "next.success", "timestamp",
-    "frame_index", "episode_index", "task_index", "action.text",
+    layout.STATE, layout.ACTION, "perturbed", "intervention", "marker", "scene", "next.done", "next.success",
+    "timestamp", "frame_index", "episode_index", "task_index", "action.text",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_policy, open_robot
 from embodied.recording.demonstration import demonstrate
 from embodied.recording.episode import Episode
+from embodied.recording.survey import survey
 from embodied.safety import Labelled, LabelSizes, bare
 from embodied.types import Policy, Robot, RobotSpec
 
@@ -32,6 +33,7 @@ class Setup:
     driver: str | None = None  # a policy's module, which acts until the expert takes over
     checkpoint: Path | None = None
     rehearse: bool = False  # play without frames first, and record what succeeded
+    scenes: int = 0  # pictures of each seed's scene in place of a demonstration
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ def _record_one(job: Job) -> Episode | Failure:
     task, seed = job
     setup = _worker.setup
     try:
+        if setup.scenes:
+            return survey(_worker.robot, task=task, seed=seed, pictures=setup.scenes, label_sizes=setup.label_sizes)
         for frames in (False, True) if setup.rehearse else (True,):
             episode = demonstrate(
                 _worker.robot,

@@ -186,6 +186,7 @@ class DatasetWriter:
             "perturbed": episode.perturbed,
             "intervention": episode.intervention,
             "marker": episode.marker,
+            "scene": episode.scene,
             "action.text": list(episode.text),
             "next.done": episode.done,
             "next.success": episode.success,

@@ -162,6 +162,28 @@ def test_the_first_frame_shows_this_episodes_scene_and_its_labels_point_at_it(bo
     robot.close()
 
 
+def test_the_tables_view_is_a_part_of_the_whole_picture_and_its_labels_are_too() -> None:
+    whole, table = make(size=200), make(size=140, view="table")
+    seen, part = (robot.reset(4, "soccer-v3").frames[CAMERA] for robot in (whole, table))
+    np.testing.assert_array_equal(part, seen[50:190, 50:190])
+    boxes, parts = whole.body.labels(), table.body.labels()
+    for name in ("target_box", "goal_box"):
+        np.testing.assert_allclose(0.25 + 0.7 * parts[name], boxes[name], atol=1e-6)
+    assert table.spec.camera(CAMERA).fovy_deg < whole.spec.camera(CAMERA).fovy_deg == 60.0
+    whole.close()
+    table.close()
+
+
+def test_in_the_tables_view_lies_what_every_task_is_about() -> None:
+    robot = make(view="table", render=False)
+    for task in EVERY:
+        robot.reset(7, task)
+        for name, box in robot.body.labels().items():
+            if name.endswith("_box"):
+                assert (box[2:] - box[:2] > 0.02).all(), (task, name, box)
+    robot.close()
+
+
 def test_success_ends_an_episode_and_so_does_the_500th_step(blind: SafeRobot[MetaWorld]) -> None:
     steps = play(blind, "reach-v3", 1)
     assert steps[-1].success and steps[-1].terminated and not steps[-1].truncated and 10 < len(steps) < 200
