@@ -104,7 +104,8 @@ def test_with_bad_packets_the_loop_keeps_its_rate_and_no_wrong_command_reaches_a
     """Compare every goal that a servo took with those that the driver sent it: they are those, in that order.
 
     A bus that is lost while a core of the machine stands still, and the emulator or the kernel's serial line with it,
-    is opened anew, as an operator would, and counted.
+    is opened anew, as an operator would, and counted. Ticks that can be missed while a core stands still are not held
+    against the loop.
     """
     goals, wrong = Goals(monkeypatch), list[str]()
     with (
@@ -138,6 +139,7 @@ def test_with_bad_packets_the_loop_keeps_its_rate_and_no_wrong_command_reaches_a
                 begin()
             wrong += goals.wrong(emulated)
         took_s, truth = time.monotonic() - begun_s, emulated.truth()
+        machine_s = witnesses.sum_s(begun_s)
         regular = robot.regularity
         done_cycles = sum(each.cycles for each in heard) - began_cycles
     taken = goals.taken - taken_before
@@ -150,7 +152,8 @@ def test_with_bad_packets_the_loop_keeps_its_rate_and_no_wrong_command_reaches_a
     fault = "1 % of packets corrupted, 1 % dropped"
     table.add(fault, "cycles of the loop", [done_cycles])
     table.add(fault, "packets struck", [struck])
-    table.add(fault, "ticks missed", [missed], allowed=0.01 * ticks)
+    table.add(fault, "ticks missed", [missed], allowed=0.01 * ticks + 50 * machine_s)
+    table.add(fault, "for how long cores of the machine stood still, s", [machine_s])
     table.add(fault, "p99 of the period's error, ms", [1e3 * regular.jitter_p99_s])
     table.add(fault, "readings given up in their tick", [sum(each.lost for each in heard)])
     table.add(fault, "buses lost while a core of the machine stood still", [len(stood_s)])

@@ -64,6 +64,11 @@ class Witnesses:
             self._told.wait_for(lambda: self._longest(since_s, now_s) > 0, WAKES_S)
             return self._longest(since_s, now_s)
 
+    def sum_s(self, since_s: float) -> float:
+        """Return for how long cores stood still from since_s on, each for STOOD_S at least; those that go on say so."""
+        with self._told:
+            return sum(end_s - begin_s for begin_s, end_s in self._stood if end_s > since_s)
+
     def _longest(self, since_s: float, until_s: float) -> float:
         spans = [min(end_s, until_s) - max(begin_s, since_s) for begin_s, end_s in self._stood]
         return max((span_s for span_s in spans if span_s > STOOD_S), default=0.0)
