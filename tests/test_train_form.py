@@ -11,7 +11,10 @@ from embodied.cli import main
 from embodied.recording.reader import DatasetReader
 from embodied.recording.writer import DatasetWriter
 from policies.checkpoint import load_checkpoint
+from policies.token import SHIPPED
+from policies.training.config import Given, TrainConfig
 from policies.training.folder import README
+from policies.training.start import Data, begin
 from tests.training_data import Material
 
 
@@ -40,11 +43,13 @@ MISTAKES = {
     "other image tokens and a past": (("--latents", "6", "--history", "1"), "latents 2, not 6, history 0, not 1"),
     "what is hidden": (("--denoise", "0.3"), "was made without --denoise and cannot tell what is hidden"),
     "how a backbone that it has not is adapted": (("--adapt", "lora"), "has adapt None, not lora"),
+    "an eye beside its own": (("--eye", "."), "--eye . goes with a fresh model, and --start has one"),
     "a backbone that it has not": (("--backbone", "."), "stands on no backbone that it could be"),
 }
 FRESH = {
     "how none is adapted": (("--adapt", "lora"), "--adapt lora: of a pretrained model, and none is named"),
     "the bits and rank of none": (("--bits", "4", "--rank", "2"), "--rank 2, --bits 4: of a pretrained model"),
+    "the eye of another size": (("--eye", "TINY"), "none of its stems is of a size that this model has"),
     "a rank without LoRA": (("--vision", ".", "--adapt", "frozen", "--rank", "2"), "--rank 2: of LoRA's matrices"),
 }
 
@@ -54,6 +59,7 @@ def test_a_flag_that_could_not_be_followed_is_refused(
     material: Material, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     more, said = {**MISTAKES, **FRESH}[what]
+    more = tuple(str(material.start) if each == "TINY" else each for each in more)
     arguments = material.arguments(tmp_path / "run", "--steps", "1", *more)
     if what in FRESH:
         at = arguments.index("--start")
@@ -62,6 +68,16 @@ def test_a_flag_that_could_not_be_followed_is_refused(
     error = capsys.readouterr().err
     assert "Traceback" not in error and said in error.strip().splitlines()[-1], error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fresh_model_may_begin_with_a_trained_eye_and_its_trunk_does_not(material: Material, tmp_path: Path) -> None:
+    data = Data.open((Given(material.dataset),))
+    config = TrainConfig(data.given, tmp_path / "run", 1, eye=SHIPPED)
+    made, trained = begin(config, data), load_checkpoint(SHIPPED).model.state_dict()
+    same = {name for name, t in made.model.state_dict().items() if name in trained and t.equal(trained[name])}
+    assert {"stems.0.patches.0.weight", "resamplers.0.latents", "text_encoder.norm.weight"} <= same
+    assert not any(name.startswith(("trunk.", "ports.", "embedding.")) for name in same)
+    assert made.trained["eye"] == "so101" and made.trained["start"] is None
 
 
 @pytest.mark.parametrize(

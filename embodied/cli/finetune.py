@@ -13,7 +13,8 @@ from embodied.modules import load_function
 
 TRAINER = "policies.train"
 OPTIONAL = (
-    *("batch", "accumulate", "learning_rate", "weight_decay", "warmup", "decay", "seed", "start", "chunk", "latents"),
+    *("batch", "accumulate", "learning_rate", "weight_decay", "warmup", "decay", "seed"),
+    *("start", "eye", "chunk", "latents"),
     *("history", "pack", "denoise", "precision", "compile", "shard", "save_every", "keep"),
     *("backbone", "vision", "adapt", "rank", "bits"),
 )
@@ -24,6 +25,8 @@ EXAMPLE = """examples:
   embodied finetune --dataset data/mine --start runs/so101 --out runs/mine --steps 2000
   embodied finetune --dataset data/mine --dataset data/so101:20% --start runs/so101 --out runs/both --steps 2000
   embodied finetune --dataset data/so101 --backbone models/smollm2 --adapt lora --out runs/smollm --steps 2000
+  embodied finetune --dataset data/so101 --backbone models/smollm2 --eye policies/checkpoints/so101 --out runs/smollm \
+      --steps 2000
   torchrun --nproc-per-node 2 -m embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --shard
 
 Learnt from are the episodes that succeeded, and of the others only what an operator did in the policy's place. Of
@@ -82,6 +85,9 @@ def read_config(args: argparse.Namespace) -> object:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=Path, metavar="DIR", help="a checkpoint to go on from (default a fresh model)")
+    parser.add_argument(
+        "--eye", type=Path, metavar="DIR", help="a checkpoint whose trained eye a fresh model begins with"
+    )
     parser.add_argument(
         "--text", action="append", default=[], metavar="FILE[:WEIGHT|:SHARE%]", help="text to learn beside, a line each"
     )

@@ -60,6 +60,7 @@ class TrainConfig:
     weight_decay: float = 0.02
     seed: int = 0
     start: Path | None = None  # a checkpoint to go on from; a fresh model otherwise
+    eye: Path | None = None  # a checkpoint whose trained eye a fresh model begins with
     chunk: int | None = None  # this and what else of the model is None: as start has it, or as is usual
     latents: int | None = None
     save_every: int = 0  # steps; 0: a tenth of them, within SAVE_STEPS
@@ -103,7 +104,7 @@ class TrainConfig:
             "texts": [given.path.resolve().name for given in self.texts],
             **{
                 name: path.resolve().name if (path := getattr(self, name)) else None
-                for name in ("start", "backbone", "vision")
+                for name in ("start", "eye", "backbone", "vision")
             },
             "samples": samples,
             "torch": torch.__version__,

@@ -33,6 +33,14 @@ def form_of(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def require_no_eye(config: TrainConfig) -> None:
+    """Raise EmbodiedError where an eye is given to a model that has one."""
+    if config.eye is not None:
+        raise EmbodiedError(
+            f"--eye {config.eye} goes with a fresh model, and --start has one; leave out one of the two"
+        )
+
+
 def require_same_run(config: TrainConfig, run: Checkpoint) -> None:
     """Raise EmbodiedError naming all that config asks for and the run in its folder did not begin with."""
     asked = {name: getattr(config, name) for name in FIXED}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
@@ -19,10 +20,11 @@ from policies.mixture import Mixture, Source
 from policies.model import ModelConfig, PolicyModel
 from policies.texts import Texts, read_texts
 from policies.training.config import CHUNK, LATENTS, Given, TrainConfig
-from policies.training.form import require_same_model, require_same_run, require_use, settle
+from policies.training.form import require_no_eye, require_same_model, require_same_run, require_use, settle
 from policies.vocabulary import Vocabulary
 
 ROOM = 4  # tokens that a plan's instruction has room for beyond the longest that it was made for
+EYE = ("stems.", "resamplers.", "text_encoder.")
 REBUILD = 8  # cells a side of a frame that is denoised
 
 
@@ -71,6 +73,7 @@ def begin(config: TrainConfig, data: Data) -> Checkpoint:
     if config.start is not None:
         start = load_checkpoint(config.start, backbone=config.backbone, vision=config.vision)
         _require_known(start, data, f"checkpoint {config.start}")
+        require_no_eye(config)
         require_same_model(config, start)
         made = replace(start, words=start.words | words)
     else:
@@ -90,7 +93,19 @@ def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint
         backbone=config.pretrained(config.backbone),
         vision=config.pretrained(config.vision),
     )
-    return Checkpoint(PolicyModel(plans, sizes, vocabulary.size), vocabulary, words, {})
+    model = PolicyModel(plans, sizes, vocabulary.size)
+    if config.eye:
+        _take_eye(model, config.eye)
+    return Checkpoint(model, vocabulary, words, {})
+
+
+def _take_eye(model: PolicyModel, path: Path) -> None:
+    """Begin with a checkpoint's eye: what it sees with, and how it reads; raise EmbodiedError where none of it fits."""
+    trained, own = load_checkpoint(path).model.state_dict(), model.state_dict()
+    fits = {n: t for n, t in trained.items() if n.startswith(EYE) and n in own and own[n].shape == t.shape}
+    if not any(name.startswith(EYE[0]) for name in fits):
+        raise EmbodiedError(f"--eye {path}: none of its stems is of a size that this model has")
+    model.load_state_dict(fits, strict=False)
 
 
 def mix(config: TrainConfig, data: Data, checkpoint: Checkpoint) -> Mixture:
