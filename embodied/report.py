@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from embodied.intervals import mean_interval, wilson_interval
 from embodied.loop import Cycle, Episode
 from embodied.stages import WAIT
 from embodied.versions import installed
 
-Z_95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 PACKAGES = (
     "embodied-runtime", "numpy", "grpcio", "protobuf", "mujoco", "gymnasium", "torch", "transformers", "tokenizers",
 )  # fmt: skip
@@ -39,14 +38,18 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
     """
     names = dict.fromkeys(e.task for e in episodes)
     tasks = {name: _task_report([e for e in episodes if e.task == name]) for name in names}
+    tiers = _tiers(tasks, protocol["robot"]["spec"])
+    means = {of: mean_interval([*map(_own, r.values())]) for of, r in (("tasks", tasks), ("tiers", tiers)) if r}
     timed = [e for e in episodes if not e.observed] or list(episodes)
     cycles = [cycle for episode in timed for cycle in _decisions(episode.cycles)]
     return {
         "protocol": dict(protocol),
         "protocol_hash": protocol_hash(protocol),
         "tasks": tasks,
-        "mean_of_tasks": sum(own_result(t)[0] / t["episodes"] for t in tasks.values()) / len(tasks),
-        "mean_of_tiers": None,
+        "mean_of_tasks": means["tasks"][0],
+        "mean_of_tiers": means["tiers"][0] if tiers else None,
+        "means95": {of: list(interval) for of, (_, *interval) in means.items()},
+        **({"tiers": tiers} if tiers else {}),
         "latency_ms": _latency_ms(timed, cycles),
         "control": _control(cycles, protocol["robot"]["spec"]["control_hz"], len(timed)),
         "actions": _actions(episodes),
@@ -62,24 +65,6 @@ def protocol_hash(protocol: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(protocol, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def wilson_interval(successes: int, episodes: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the Wilson score interval of a success rate, 95 % unless z says otherwise.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
-    American Statistical Association 22 (1927), 209–212. Unlike the normal approximation it holds near 0 and 1, where
-    success rates live. Raise ValueError unless 0 <= successes <= episodes and episodes >= 1.
-    """
-    if not 0 <= successes <= episodes or episodes < 1:
-        raise ValueError(f"need 0 <= successes <= episodes and episodes >= 1, got {successes} of {episodes}")
-    rate = successes / episodes
-    scale = 1 + z**2 / episodes
-    centre = (rate + z**2 / (2 * episodes)) / scale
-    half = z * math.sqrt(rate * (1 - rate) / episodes + z**2 / (4 * episodes**2)) / scale
-    low = 0.0 if successes == 0 else centre - half  # exact at the ends, where rounding would leave 1e-17
-    high = 1.0 if successes == episodes else centre + half
-    return low, high
-
-
 def summarise(report: Report) -> str:
     """Write the report for a reader, as Markdown."""
     protocol, control, safety = report["protocol"], report["control"], report["safety"]
@@ -93,7 +78,7 @@ def summarise(report: Report) -> str:
             [_task_row(name, task) for name, task in report["tasks"].items()],
         ),
         "",
-        f"Mean over tasks: {report['mean_of_tasks']:.1%}.",
+        *_means(report),
         "",
         *table(
             ["latency", "p50 ms", "p95 ms", "p99 ms"],
@@ -155,6 +140,37 @@ def summarise_delays(entries: Sequence[Mapping[str, Any]]) -> str:
 def succeeded_alone(episode: Episode) -> bool:
     """Say whether an episode is a success of the policy's: one without an operator's help."""
     return episode.success and not episode.policy_counts.get(OPERATED)
+
+
+def _tiers(tasks: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what came of each tier of the robot's, in the order of its tasks: its tasks' episodes taken together."""
+    tier_of = dict(zip(spec["tasks"], spec["tiers"], strict=True)) if spec.get("tiers") else {}
+    found: dict[str, Any] = {}
+    for tier in dict.fromkeys(tier_of[name] for name in tasks if name in tier_of):
+        members = {name: task for name, task in tasks.items() if tier_of.get(name) == tier}
+        successes, episodes = (sum(n) for n in zip(*map(_own, members.values()), strict=True))
+        interval = list(wilson_interval(successes, episodes))
+        found[tier] = {"tasks": [*members], "episodes": episodes, "successes": successes, "wilson95": interval}
+    return found
+
+
+def _own(result: Mapping[str, Any]) -> tuple[int, int]:
+    return own_result(result)[0], result["episodes"]
+
+
+def _means(report: Report) -> list[str]:
+    """Return the tiers as a table, if there are any, and the means, as lines."""
+    rows = []
+    for name, tier in report.get("tiers", {}).items():
+        (low, high), rate = tier["wilson95"], tier["successes"] / tier["episodes"]
+        counts = [len(tier["tasks"]), tier["episodes"], tier["successes"]]
+        rows.append([name, *counts, f"{rate:.1%}", f"{low:.1%} to {high:.1%}"])
+    header = ["tier", "tasks", "episodes", "successes", "rate", "95 % interval"]
+    said = [
+        f"Mean over {of}: {report[f'mean_of_{of}']:.1%}, 95 % interval {low:.1%} to {high:.1%}."
+        for of, (low, high) in report["means95"].items()
+    ]
+    return [*table(header, rows), "", *said] if rows else said
 
 
 def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:

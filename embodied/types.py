@@ -81,8 +81,11 @@ class RobotSpec:
     version: str = "1"
     limits: Limits = Limits()
     realtime: bool = False  # time passes whether or not a command comes; else only a step moves it on
+    tiers: tuple[str, ...] = ()  # how hard each of tasks is said to be, in their order; empty: nobody says
 
     def __post_init__(self) -> None:
+        if len(self.tiers) not in (0, len(self.tasks)):
+            raise ValueError(f"{self.name} has {len(self.tasks)} tasks and tiers for {len(self.tiers)}")
         for name in ("velocity", "acceleration"):
             if len(getattr(self.limits, name)) not in (0, len(self.action)):
                 raise ValueError(f"{self.name} has {len(self.action)} action fields and {name} limits for others")
@@ -102,7 +105,7 @@ class RobotSpec:
     def differences(self, other: RobotSpec) -> list[str]:
         """List every way in which other is not this robot, one line each: rate, cameras, fields, order, ranges.
 
-        Tasks, skills and limits are what a robot offers, not what a policy needs, so they may differ.
+        Tasks, tiers, skills and limits are a robot's offer, not a policy's need, so they may differ.
         """
         found = []
         for name in ("name", "version", "control_hz", "watchdog_s"):
@@ -143,8 +146,8 @@ class RobotSpec:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain JSON types."""
-        return asdict(self)
+        """Return the spec as plain JSON types; tiers only where there are any, which keeps older hashes as they were."""
+        return {name: value for name, value in asdict(self).items() if name != "tiers" or value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RobotSpec:
@@ -155,6 +158,7 @@ class RobotSpec:
             "action": tuple(Field(**f) for f in data["action"]),
             "skills": tuple(data["skills"]),
             "tasks": tuple(data["tasks"]),
+            "tiers": tuple(data.get("tiers", ())),
             "limits": _limits(data.get("limits", {})),
         }
         return cls(**{**data, **groups})

@@ -106,6 +106,7 @@ class MetaWorld:
             state=STATE,
             action=ACTION,
             tasks=tuple(self._tasks),
+            tiers=tuple(task.tier for task in self._tasks.values()),
         )
         self._scene: MetaWorldScene | None = None
         self.task = self._instruction = ""

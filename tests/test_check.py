@@ -169,6 +169,7 @@ BREAKAGES = {
             "describe.speaks_this_version": "expected protocol 2; found 1",
             "describe.names_are_unique": "found ['front'] more than once",
             "describe.ranges_are_finite": "expected finite low < high of state field 'pan'; found [-1.5, inf]",
+            "describe.tiers_fit_the_tasks": "expected no tiers or 2, one a task; found ['easy']",
         },
     ),
 }
@@ -254,6 +255,15 @@ def test_a_schema_that_differs_is_told_by_name():
         "embodied.v1.Camera.fovy_deg is missing",
     ]
     assert len(differences([theirs], [ours])) == 1  # what only the server has is no difference
+
+
+def test_a_schema_from_before_a_robot_could_tell_tiers_and_origin_is_as_good():
+    ours, older = FileDescriptorProto(), FileDescriptorProto()
+    types.DESCRIPTOR.CopyToProto(ours)
+    older.CopyFrom(ours)
+    del next(m for m in older.message_type if m.name == "RobotSpec").field[-1]
+    older.message_type.remove(next(m for m in older.message_type if m.name == "Origin"))
+    assert differences([ours], [older]) == []
 
 
 def test_the_command_prints_every_check_and_exits_with_0_or_1(capfd):

@@ -69,6 +69,7 @@ def test_a_spec_survives_the_wire_with_every_field() -> None:
         control_hz=1 / 3,
         watchdog_s=0.1,
         version="2β",
+        tiers=("easy", "very_hard"),
         action=tuple(dataclasses.replace(f, mode="delta") for f in spec.action),
     )
     for each in (spec, odd):

@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embodied.comparison import IncomparableReportsError, Pairs, compare_reports, mcnemar_exact, protocol_differences
+from embodied.intervals import mean_interval, wilson_interval
 from embodied.loop import Cycle, Episode
-from embodied.report import build_report, protocol_hash, summarise, wilson_interval
+from embodied.report import build_report, protocol_hash, summarise
 from embodied.types import Fault, Intervention
 
 PROTOCOL = {
@@ -72,6 +74,43 @@ def test_a_report_counts_by_task_and_averages_over_tasks():
     assert made["mean_of_tasks"] == pytest.approx(0.375) and made["mean_of_tiers"] is None
     assert made["safety"] == {"interventions": {"position": 12}, "episodes_with_interventions": 6}
     assert made["versions"]["numpy"] and json.loads(json.dumps(made)) == made
+
+
+def test_a_robot_that_says_how_hard_its_tasks_are_has_tiers_in_its_report():
+    spec = {"name": "d", "control_hz": 10.0, "tasks": ["reach", "push", "stack"], "tiers": ["easy", "easy", "hard"]}
+    made = build_report({**PROTOCOL, "robot": {"spec": spec}}, tiered_episodes(), {})
+    assert {name: tier["tasks"] for name, tier in made["tiers"].items()} == {
+        "easy": ["reach", "push"],
+        "hard": ["stack"],
+    }
+    assert (made["tiers"]["easy"]["episodes"], made["tiers"]["easy"]["successes"]) == (8, 6)
+    assert made["tiers"]["easy"]["wilson95"] == pytest.approx(wilson_interval(6, 8))
+    assert made["mean_of_tiers"] == pytest.approx((6 / 8 + 1 / 4) / 2) and made["mean_of_tasks"] == pytest.approx(
+        7 / 12
+    )
+    summary = summarise(made)
+    assert "| easy | 2     | 8        | 6         | 75.0% | 40.9% to 92.9% |" in summary
+    assert "Mean over tiers: 50.0%, 95 % interval " in summary and "Mean over tasks: 58.3%, 95 % interval " in summary
+
+
+def tiered_episodes() -> list[Episode]:
+    outcomes = {"reach": "1111", "push": "1100", "stack": "1000"}
+    return [episode(task, 10 + i, c == "1") for task, row in outcomes.items() for i, c in enumerate(row)]
+
+
+def test_the_mean_of_one_rate_has_its_wilson_interval_and_more_of_them_a_narrower_one():
+    assert mean_interval([(15, 20)]) == pytest.approx((0.75, *wilson_interval(15, 20)))
+    mean, low, high = mean_interval([(15, 20), (5, 20)])
+    assert mean == 0.5 and high - low < wilson_interval(15, 20)[1] - wilson_interval(15, 20)[0]
+    with pytest.raises(ValueError, match="no results"):
+        mean_interval([])
+
+
+def test_a_mean_interval_holds_the_true_mean_as_often_as_it_says():
+    rng, rates = np.random.default_rng(0), np.array([0.95, 0.6, 0.3, 0.8])
+    drawn = rng.binomial(20, rates, (1000, 4))
+    ends = [mean_interval([(int(k), 20) for k in row])[1:] for row in drawn]
+    assert 0.94 <= np.mean([low <= rates.mean() <= high for low, high in ends]) <= 0.98
 
 
 def test_latencies_are_of_the_unobserved_episodes_and_steps_are_counted_singly():

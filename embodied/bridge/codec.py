@@ -57,6 +57,7 @@ def encode_spec(spec: RobotSpec) -> pb.RobotSpec:
         version=spec.version,
         limits=_encode_limits(spec.limits),
         realtime=spec.realtime,
+        tiers=spec.tiers,
     )
 
 
@@ -75,6 +76,7 @@ def decode_spec(message: pb.RobotSpec) -> RobotSpec:
             version=message.version,
             limits=_decode_limits(message.limits),
             realtime=message.realtime,
+            tiers=tuple(message.tiers),
         )
     except ValueError as error:
         raise ProtocolError(str(error)) from error

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from embodied.v1 import types_pb2 as embodied_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65mbodied/v1/policy.proto\x12\x0b\x65mbodied.v1\x1a\x17\x65mbodied/v1/types.proto\"\x17\n\x15\x44\x65scribePolicyRequest\"j\n\x13\x44\x65scribePolicyReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12\r\n\x05\x63hunk\x18\x04 \x01(\r\"\xb6\x01\n\nActRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12\x11\n\twithin_ns\x18\x03 \x01(\x03\x12#\n\x05\x62\x65gin\x18\n \x01(\x0b\x32\x12.embodied.v1.BeginH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x42\t\n\x07request\"}\n\x05\x42\x65gin\x12\x13\n\x0binstruction\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12\'\n\x06\x66rames\x18\x03 \x01(\x0b\x32\x17.embodied.v1.FrameOffer\x12\x10\n\x08protocol\x18\x04 \x01(\r\"\xc3\x01\n\x08\x41\x63tReply\x12)\n\x06timing\x18\x01 \x01(\x0b\x32\x19.embodied.v1.ServerTiming\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12#\n\x05\x62\x65gun\x18\n \x01(\x0b\x32\x12.embodied.v1.BegunH\x00\x12\'\n\x07\x61\x63tions\x18\x0b \x01(\x0b\x32\x14.embodied.v1.ActionsH\x00\x12#\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x12.embodied.v1.ErrorH\x00\x42\x07\n\x05reply\"1\n\x05\x42\x65gun\x12(\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x18.embodied.v1.FrameChoice\"@\n\x0cServerTiming\x12\x0f\n\x07work_ns\x18\x01 \x01(\x03\x12\x10\n\x08queue_ns\x18\x02 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\r2\x9c\x01\n\rPolicyService\x12P\n\x08\x44\x65scribe\x12\".embodied.v1.DescribePolicyRequest\x1a .embodied.v1.DescribePolicyReply\x12\x39\n\x03\x41\x63t\x12\x17.embodied.v1.ActRequest\x1a\x15.embodied.v1.ActReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x65mbodied/v1/policy.proto\x12\x0b\x65mbodied.v1\x1a\x17\x65mbodied/v1/types.proto\"\x17\n\x15\x44\x65scribePolicyRequest\"\x8f\x01\n\x13\x44\x65scribePolicyReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12\r\n\x05\x63hunk\x18\x04 \x01(\r\x12#\n\x06origin\x18\x05 \x01(\x0b\x32\x13.embodied.v1.Origin\"\xb6\x01\n\nActRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12\x11\n\twithin_ns\x18\x03 \x01(\x03\x12#\n\x05\x62\x65gin\x18\n \x01(\x0b\x32\x12.embodied.v1.BeginH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x42\t\n\x07request\"}\n\x05\x42\x65gin\x12\x13\n\x0binstruction\x18\x01 \x01(\t\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12\'\n\x06\x66rames\x18\x03 \x01(\x0b\x32\x17.embodied.v1.FrameOffer\x12\x10\n\x08protocol\x18\x04 \x01(\r\"\xc3\x01\n\x08\x41\x63tReply\x12)\n\x06timing\x18\x01 \x01(\x0b\x32\x19.embodied.v1.ServerTiming\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12#\n\x05\x62\x65gun\x18\n \x01(\x0b\x32\x12.embodied.v1.BegunH\x00\x12\'\n\x07\x61\x63tions\x18\x0b \x01(\x0b\x32\x14.embodied.v1.ActionsH\x00\x12#\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x12.embodied.v1.ErrorH\x00\x42\x07\n\x05reply\"1\n\x05\x42\x65gun\x12(\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x18.embodied.v1.FrameChoice\"@\n\x0cServerTiming\x12\x0f\n\x07work_ns\x18\x01 \x01(\x03\x12\x10\n\x08queue_ns\x18\x02 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\r2\x9c\x01\n\rPolicyService\x12P\n\x08\x44\x65scribe\x12\".embodied.v1.DescribePolicyRequest\x1a .embodied.v1.DescribePolicyReply\x12\x39\n\x03\x41\x63t\x12\x17.embodied.v1.ActRequest\x1a\x15.embodied.v1.ActReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +34,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIBEPOLICYREQUEST']._serialized_start=66
   _globals['_DESCRIBEPOLICYREQUEST']._serialized_end=89
-  _globals['_DESCRIBEPOLICYREPLY']._serialized_start=91
-  _globals['_DESCRIBEPOLICYREPLY']._serialized_end=197
-  _globals['_ACTREQUEST']._serialized_start=200
-  _globals['_ACTREQUEST']._serialized_end=382
-  _globals['_BEGIN']._serialized_start=384
-  _globals['_BEGIN']._serialized_end=509
-  _globals['_ACTREPLY']._serialized_start=512
-  _globals['_ACTREPLY']._serialized_end=707
-  _globals['_BEGUN']._serialized_start=709
-  _globals['_BEGUN']._serialized_end=758
-  _globals['_SERVERTIMING']._serialized_start=760
-  _globals['_SERVERTIMING']._serialized_end=824
-  _globals['_POLICYSERVICE']._serialized_start=827
-  _globals['_POLICYSERVICE']._serialized_end=983
+  _globals['_DESCRIBEPOLICYREPLY']._serialized_start=92
+  _globals['_DESCRIBEPOLICYREPLY']._serialized_end=235
+  _globals['_ACTREQUEST']._serialized_start=238
+  _globals['_ACTREQUEST']._serialized_end=420
+  _globals['_BEGIN']._serialized_start=422
+  _globals['_BEGIN']._serialized_end=547
+  _globals['_ACTREPLY']._serialized_start=550
+  _globals['_ACTREPLY']._serialized_end=745
+  _globals['_BEGUN']._serialized_start=747
+  _globals['_BEGUN']._serialized_end=796
+  _globals['_SERVERTIMING']._serialized_start=798
+  _globals['_SERVERTIMING']._serialized_end=862
+  _globals['_POLICYSERVICE']._serialized_start=865
+  _globals['_POLICYSERVICE']._serialized_end=1021
 # @@protoc_insertion_point(module_scope)

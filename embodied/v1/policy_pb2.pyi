@@ -12,16 +12,18 @@ class DescribePolicyRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribePolicyReply(_message.Message):
-    __slots__ = ("protocol", "name", "spec", "chunk")
+    __slots__ = ("protocol", "name", "spec", "chunk", "origin")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     name: str
     spec: _types_pb2.RobotSpec
     chunk: int
-    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., chunk: _Optional[int] = ...) -> None: ...
+    origin: _types_pb2.Origin
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., chunk: _Optional[int] = ..., origin: _Optional[_Union[_types_pb2.Origin, _Mapping]] = ...) -> None: ...
 
 class ActRequest(_message.Message):
     __slots__ = ("sequence", "frames", "within_ns", "begin", "observation")

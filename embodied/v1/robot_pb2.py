@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from embodied.v1 import types_pb2 as embodied_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65mbodied/v1/robot.proto\x12\x0b\x65mbodied.v1\x1a\x17\x65mbodied/v1/types.proto\"\x16\n\x14\x44\x65scribeRobotRequest\"L\n\x12\x44\x65scribeRobotReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\"\xf3\x01\n\x0e\x43ontrolRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nanswers_ns\x18\x03 \x01(\x03\x12\x11\n\twithin_ns\x18\x04 \x01(\x03\x12!\n\x04open\x18\n \x01(\x0b\x32\x11.embodied.v1.OpenH\x00\x12#\n\x05reset\x18\x0b \x01(\x0b\x32\x12.embodied.v1.ResetH\x00\x12(\n\x04step\x18\x0c \x01(\x0b\x32\x18.embodied.v1.StepRequestH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.embodied.v1.HeartbeatH\x00\x42\t\n\x07request\"\x8d\x01\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x10\n\x08takeover\x18\x03 \x01(\x08\x12(\n\x08\x65xpected\x18\x04 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12\'\n\x06\x66rames\x18\x05 \x01(\x0b\x32\x17.embodied.v1.FrameOffer\"#\n\x05Reset\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x0c\n\x04task\x18\x02 \x01(\t\"D\n\x0bStepRequest\x12%\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x14.embodied.v1.Actions\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x08\"\x0b\n\tHeartbeat\"\x80\x02\n\x0c\x43ontrolReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12\x11\n\tserver_ns\x18\x03 \x01(\x03\x12%\n\x06opened\x18\n \x01(\x0b\x32\x13.embodied.v1.OpenedH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x12!\n\x04step\x18\x0c \x01(\x0b\x32\x11.embodied.v1.StepH\x00\x12#\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.embodied.v1.ErrorH\x00\x42\x07\n\x05reply\"2\n\x06Opened\x12(\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x18.embodied.v1.FrameChoice\".\n\x0cWatchRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x08\"\xcc\x01\n\nWatchReply\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12\x11\n\tserver_ns\x18\x03 \x01(\x03\x12*\n\x06status\x18\n \x01(\x0b\x32\x18.embodied.v1.RobotStatusH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x12!\n\x04step\x18\x0c \x01(\x0b\x32\x11.embodied.v1.StepH\x00\x42\x07\n\x05reply\"\r\n\x0bStopRequest\"\x0b\n\tStopReply\"&\n\x14\x45mergencyStopRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\"-\n\x1bReleaseEmergencyStopRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\"\x0f\n\rStatusRequest\"\xb7\x01\n\x0bRobotStatus\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x0e\n\x06held_s\x18\x02 \x01(\x01\x12\x0f\n\x07stopped\x18\x03 \x01(\x08\x12\x12\n\nstopped_by\x18\x04 \x01(\t\x12\x11\n\tstopped_s\x18\x05 \x01(\x01\x12\x14\n\x0clate_actions\x18\n \x01(\x04\x12\x0e\n\x06stalls\x18\x0b \x01(\x04\x12\x18\n\x10refused_requests\x18\x0c \x01(\x04\x12\x10\n\x08sessions\x18\r \x01(\x04\x32\x88\x04\n\x0cRobotService\x12N\n\x08\x44\x65scribe\x12!.embodied.v1.DescribeRobotRequest\x1a\x1f.embodied.v1.DescribeRobotReply\x12\x45\n\x07\x43ontrol\x12\x1b.embodied.v1.ControlRequest\x1a\x19.embodied.v1.ControlReply(\x01\x30\x01\x12=\n\x05Watch\x12\x19.embodied.v1.WatchRequest\x1a\x17.embodied.v1.WatchReply0\x01\x12\x38\n\x04Stop\x12\x18.embodied.v1.StopRequest\x1a\x16.embodied.v1.StopReply\x12L\n\rEmergencyStop\x12!.embodied.v1.EmergencyStopRequest\x1a\x18.embodied.v1.RobotStatus\x12Z\n\x14ReleaseEmergencyStop\x12(.embodied.v1.ReleaseEmergencyStopRequest\x1a\x18.embodied.v1.RobotStatus\x12>\n\x06Status\x12\x1a.embodied.v1.StatusRequest\x1a\x18.embodied.v1.RobotStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65mbodied/v1/robot.proto\x12\x0b\x65mbodied.v1\x1a\x17\x65mbodied/v1/types.proto\"\x16\n\x14\x44\x65scribeRobotRequest\"q\n\x12\x44\x65scribeRobotReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12#\n\x06origin\x18\x03 \x01(\x0b\x32\x13.embodied.v1.Origin\"\xf3\x01\n\x0e\x43ontrolRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x12\n\nanswers_ns\x18\x03 \x01(\x03\x12\x11\n\twithin_ns\x18\x04 \x01(\x03\x12!\n\x04open\x18\n \x01(\x0b\x32\x11.embodied.v1.OpenH\x00\x12#\n\x05reset\x18\x0b \x01(\x0b\x32\x12.embodied.v1.ResetH\x00\x12(\n\x04step\x18\x0c \x01(\x0b\x32\x18.embodied.v1.StepRequestH\x00\x12+\n\theartbeat\x18\r \x01(\x0b\x32\x16.embodied.v1.HeartbeatH\x00\x42\t\n\x07request\"\x8d\x01\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x10\n\x08takeover\x18\x03 \x01(\x08\x12(\n\x08\x65xpected\x18\x04 \x01(\x0b\x32\x16.embodied.v1.RobotSpec\x12\'\n\x06\x66rames\x18\x05 \x01(\x0b\x32\x17.embodied.v1.FrameOffer\"#\n\x05Reset\x12\x0c\n\x04seed\x18\x01 \x01(\x03\x12\x0c\n\x04task\x18\x02 \x01(\t\"D\n\x0bStepRequest\x12%\n\x07\x61\x63tions\x18\x01 \x01(\x0b\x32\x14.embodied.v1.Actions\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x08\"\x0b\n\tHeartbeat\"\x80\x02\n\x0c\x43ontrolReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12\x11\n\tserver_ns\x18\x03 \x01(\x03\x12%\n\x06opened\x18\n \x01(\x0b\x32\x13.embodied.v1.OpenedH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x12!\n\x04step\x18\x0c \x01(\x0b\x32\x11.embodied.v1.StepH\x00\x12#\n\x05\x65rror\x18\r \x01(\x0b\x32\x12.embodied.v1.ErrorH\x00\x42\x07\n\x05reply\"2\n\x06Opened\x12(\n\x06\x66rames\x18\x01 \x01(\x0b\x32\x18.embodied.v1.FrameChoice\".\n\x0cWatchRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x08\"\xcc\x01\n\nWatchReply\x12\"\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x12.embodied.v1.Frame\x12\x11\n\tserver_ns\x18\x03 \x01(\x03\x12*\n\x06status\x18\n \x01(\x0b\x32\x18.embodied.v1.RobotStatusH\x00\x12/\n\x0bobservation\x18\x0b \x01(\x0b\x32\x18.embodied.v1.ObservationH\x00\x12!\n\x04step\x18\x0c \x01(\x0b\x32\x11.embodied.v1.StepH\x00\x42\x07\n\x05reply\"\r\n\x0bStopRequest\"\x0b\n\tStopReply\"&\n\x14\x45mergencyStopRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\"-\n\x1bReleaseEmergencyStopRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\"\x0f\n\rStatusRequest\"\xb7\x01\n\x0bRobotStatus\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x0e\n\x06held_s\x18\x02 \x01(\x01\x12\x0f\n\x07stopped\x18\x03 \x01(\x08\x12\x12\n\nstopped_by\x18\x04 \x01(\t\x12\x11\n\tstopped_s\x18\x05 \x01(\x01\x12\x14\n\x0clate_actions\x18\n \x01(\x04\x12\x0e\n\x06stalls\x18\x0b \x01(\x04\x12\x18\n\x10refused_requests\x18\x0c \x01(\x04\x12\x10\n\x08sessions\x18\r \x01(\x04\x32\x88\x04\n\x0cRobotService\x12N\n\x08\x44\x65scribe\x12!.embodied.v1.DescribeRobotRequest\x1a\x1f.embodied.v1.DescribeRobotReply\x12\x45\n\x07\x43ontrol\x12\x1b.embodied.v1.ControlRequest\x1a\x19.embodied.v1.ControlReply(\x01\x30\x01\x12=\n\x05Watch\x12\x19.embodied.v1.WatchRequest\x1a\x17.embodied.v1.WatchReply0\x01\x12\x38\n\x04Stop\x12\x18.embodied.v1.StopRequest\x1a\x16.embodied.v1.StopReply\x12L\n\rEmergencyStop\x12!.embodied.v1.EmergencyStopRequest\x1a\x18.embodied.v1.RobotStatus\x12Z\n\x14ReleaseEmergencyStop\x12(.embodied.v1.ReleaseEmergencyStopRequest\x1a\x18.embodied.v1.RobotStatus\x12>\n\x06Status\x12\x1a.embodied.v1.StatusRequest\x1a\x18.embodied.v1.RobotStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,37 +35,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEROBOTREQUEST']._serialized_start=65
   _globals['_DESCRIBEROBOTREQUEST']._serialized_end=87
   _globals['_DESCRIBEROBOTREPLY']._serialized_start=89
-  _globals['_DESCRIBEROBOTREPLY']._serialized_end=165
-  _globals['_CONTROLREQUEST']._serialized_start=168
-  _globals['_CONTROLREQUEST']._serialized_end=411
-  _globals['_OPEN']._serialized_start=414
-  _globals['_OPEN']._serialized_end=555
-  _globals['_RESET']._serialized_start=557
-  _globals['_RESET']._serialized_end=592
-  _globals['_STEPREQUEST']._serialized_start=594
-  _globals['_STEPREQUEST']._serialized_end=662
-  _globals['_HEARTBEAT']._serialized_start=664
-  _globals['_HEARTBEAT']._serialized_end=675
-  _globals['_CONTROLREPLY']._serialized_start=678
-  _globals['_CONTROLREPLY']._serialized_end=934
-  _globals['_OPENED']._serialized_start=936
-  _globals['_OPENED']._serialized_end=986
-  _globals['_WATCHREQUEST']._serialized_start=988
-  _globals['_WATCHREQUEST']._serialized_end=1034
-  _globals['_WATCHREPLY']._serialized_start=1037
-  _globals['_WATCHREPLY']._serialized_end=1241
-  _globals['_STOPREQUEST']._serialized_start=1243
-  _globals['_STOPREQUEST']._serialized_end=1256
-  _globals['_STOPREPLY']._serialized_start=1258
-  _globals['_STOPREPLY']._serialized_end=1269
-  _globals['_EMERGENCYSTOPREQUEST']._serialized_start=1271
-  _globals['_EMERGENCYSTOPREQUEST']._serialized_end=1309
-  _globals['_RELEASEEMERGENCYSTOPREQUEST']._serialized_start=1311
-  _globals['_RELEASEEMERGENCYSTOPREQUEST']._serialized_end=1356
-  _globals['_STATUSREQUEST']._serialized_start=1358
-  _globals['_STATUSREQUEST']._serialized_end=1373
-  _globals['_ROBOTSTATUS']._serialized_start=1376
-  _globals['_ROBOTSTATUS']._serialized_end=1559
-  _globals['_ROBOTSERVICE']._serialized_start=1562
-  _globals['_ROBOTSERVICE']._serialized_end=2082
+  _globals['_DESCRIBEROBOTREPLY']._serialized_end=202
+  _globals['_CONTROLREQUEST']._serialized_start=205
+  _globals['_CONTROLREQUEST']._serialized_end=448
+  _globals['_OPEN']._serialized_start=451
+  _globals['_OPEN']._serialized_end=592
+  _globals['_RESET']._serialized_start=594
+  _globals['_RESET']._serialized_end=629
+  _globals['_STEPREQUEST']._serialized_start=631
+  _globals['_STEPREQUEST']._serialized_end=699
+  _globals['_HEARTBEAT']._serialized_start=701
+  _globals['_HEARTBEAT']._serialized_end=712
+  _globals['_CONTROLREPLY']._serialized_start=715
+  _globals['_CONTROLREPLY']._serialized_end=971
+  _globals['_OPENED']._serialized_start=973
+  _globals['_OPENED']._serialized_end=1023
+  _globals['_WATCHREQUEST']._serialized_start=1025
+  _globals['_WATCHREQUEST']._serialized_end=1071
+  _globals['_WATCHREPLY']._serialized_start=1074
+  _globals['_WATCHREPLY']._serialized_end=1278
+  _globals['_STOPREQUEST']._serialized_start=1280
+  _globals['_STOPREQUEST']._serialized_end=1293
+  _globals['_STOPREPLY']._serialized_start=1295
+  _globals['_STOPREPLY']._serialized_end=1306
+  _globals['_EMERGENCYSTOPREQUEST']._serialized_start=1308
+  _globals['_EMERGENCYSTOPREQUEST']._serialized_end=1346
+  _globals['_RELEASEEMERGENCYSTOPREQUEST']._serialized_start=1348
+  _globals['_RELEASEEMERGENCYSTOPREQUEST']._serialized_end=1393
+  _globals['_STATUSREQUEST']._serialized_start=1395
+  _globals['_STATUSREQUEST']._serialized_end=1410
+  _globals['_ROBOTSTATUS']._serialized_start=1413
+  _globals['_ROBOTSTATUS']._serialized_end=1596
+  _globals['_ROBOTSERVICE']._serialized_start=1599
+  _globals['_ROBOTSERVICE']._serialized_end=2119
 # @@protoc_insertion_point(module_scope)

@@ -12,12 +12,14 @@ class DescribeRobotRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeRobotReply(_message.Message):
-    __slots__ = ("protocol", "spec")
+    __slots__ = ("protocol", "spec", "origin")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     spec: _types_pb2.RobotSpec
-    def __init__(self, protocol: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ...) -> None: ...
+    origin: _types_pb2.Origin
+    def __init__(self, protocol: _Optional[int] = ..., spec: _Optional[_Union[_types_pb2.RobotSpec, _Mapping]] = ..., origin: _Optional[_Union[_types_pb2.Origin, _Mapping]] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
     __slots__ = ("sequence", "answers_ns", "within_ns", "open", "reset", "step", "heartbeat")

@@ -123,7 +123,7 @@ class Box(_message.Message):
     def __init__(self, low: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class RobotSpec(_message.Message):
-    __slots__ = ("name", "control_hz", "cameras", "state", "action", "skills", "tasks", "watchdog_s", "version", "limits", "realtime")
+    __slots__ = ("name", "control_hz", "cameras", "state", "action", "skills", "tasks", "watchdog_s", "version", "limits", "realtime", "tiers")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CONTROL_HZ_FIELD_NUMBER: _ClassVar[int]
     CAMERAS_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,7 @@ class RobotSpec(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     REALTIME_FIELD_NUMBER: _ClassVar[int]
+    TIERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     control_hz: float
     cameras: _containers.RepeatedCompositeFieldContainer[Camera]
@@ -146,7 +147,27 @@ class RobotSpec(_message.Message):
     version: str
     limits: Limits
     realtime: bool
-    def __init__(self, name: _Optional[str] = ..., control_hz: _Optional[float] = ..., cameras: _Optional[_Iterable[_Union[Camera, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., action: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., skills: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., watchdog_s: _Optional[float] = ..., version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., realtime: bool = ...) -> None: ...
+    tiers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., control_hz: _Optional[float] = ..., cameras: _Optional[_Iterable[_Union[Camera, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., action: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., skills: _Optional[_Iterable[str]] = ..., tasks: _Optional[_Iterable[str]] = ..., watchdog_s: _Optional[float] = ..., version: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., realtime: bool = ..., tiers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Origin(_message.Message):
+    __slots__ = ("module", "options", "checkpoint_sha256", "versions")
+    class VersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MODULE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    module: str
+    options: str
+    checkpoint_sha256: str
+    versions: _containers.ScalarMap[str, str]
+    def __init__(self, module: _Optional[str] = ..., options: _Optional[str] = ..., checkpoint_sha256: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Frame(_message.Message):
     __slots__ = ("camera", "raw", "jpeg", "shared")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embodied.intervals import wilson_interval
 from embodied.recording.demonstration import Disturbance
-from embodied.report import wilson_interval
 from embodied.safety import SafeRobot
 from embodied.types import PoseAction
 from envs.expert import Expert

@@ -86,6 +86,12 @@ def limits_fit_the_action(bench: Bench) -> str:
     )
 
 
+def tiers_fit_the_tasks(bench: Bench) -> None:
+    """Tiers are none or one a task."""
+    spec = describe(bench).spec
+    require(len(spec.tiers) in (0, len(spec.tasks)), f"no tiers or {len(spec.tasks)}, one a task", list(spec.tiers))
+
+
 def is_healthy(bench: Bench) -> None:
     """grpc.health.v1 says SERVING, of the server as a whole and of RobotService."""
     for service in ("", SERVICE.full_name):
@@ -122,6 +128,7 @@ CHECKS = (
     ranges_are_finite,
     cameras_have_pixels,
     limits_fit_the_action,
+    tiers_fit_the_tasks,
     is_healthy,
     reflects_the_schema,
     refuses_an_unknown_method,
