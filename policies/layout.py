@@ -180,13 +180,16 @@ def lay_out(
     state_bins, outside = encode_values(np.where(known, state, low), low, high)
     hidden = np.zeros_like(known) if corruption is None else corruption.state & known
     tokens[:, plan.state] = np.where(hidden, MASK, np.where(known, FIRST_VALUE + state_bins, PAD))
+    pose_targets = _asked(corruption, _pose_targets(plan, chunk, supervised, count))
+    if chunk is not None:  # who is taught no action, as of a scene, is not asked for one either
+        tokens[(pose_targets == UNSUPERVISED).all((1, 2)), plan.pose.start - 1 : plan.pose.stop] = PAD
     return Sequences(
         tokens=tokens,
         visible=tokens != PAD,
         prefix=plan.prefix,
         outside=outside,
         locate_targets=_asked(corruption, _locate_targets(plan, labels or {}, count)),
-        pose_targets=_asked(corruption, _pose_targets(plan, chunk, supervised, count)),
+        pose_targets=pose_targets,
         text_targets=text_targets,
         state_targets=np.where(hidden, state_bins, UNSUPERVISED),
         cell_targets=_cell_targets(plan, corruption, count),

@@ -93,7 +93,8 @@ def test_of_a_scene_the_labels_are_learnt_and_no_action(tmp_path: Path) -> None:
     examples = Examples(read, TOY_PLAN, tiny_vocabulary())
     assert len(examples.training_rows) == len(read) > 2
     sequences = rows_of(examples, *range(len(read))).sequences
-    assert (sequences.pose_targets == UNSUPERVISED).all()
+    assert (sequences.pose_targets == UNSUPERVISED).all() and not sequences.visible[:, TOY_PLAN.pose].any()
+    assert sequences.visible[:, TOY_PLAN.locate].all()
     assert (sequences.locate_targets[:, 0] != UNSUPERVISED).all()
 
 

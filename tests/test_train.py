@@ -20,6 +20,7 @@ from policies.token import TokenPolicy
 from policies.train import Given, TrainConfig, train
 from policies.training.folder import LOG, STATE
 from policies.training.saving import FILE, newest
+from policies.training.start import Data, begin, mix
 from tests import toy_world
 from tests.policy_contract import random_observation
 from tests.tiny_policy import TOY_PLAN, record_toy, tiny_checkpoint
@@ -233,6 +234,16 @@ def test_a_damaged_state_is_named(config: TrainConfig, content: bytes | None) ->
         train(config, resume=True, say=quiet)
 
 
+def test_frames_may_be_learnt_smaller_than_they_are(config: TrainConfig, tmp_path: Path) -> None:
+    data = Data.open(config.data)
+    small, whole = (mix(its, data, begin(config, data)) for its in (replace(config, shrink=0.5), config))
+    one, other = (mixture.batch(0, size=4, seed=0).parts[0].frames[0] for mixture in (small, whole))
+    assert one.shape[1:3] == (other.shape[1] // 2, other.shape[2] // 2) and one.dtype == other.dtype
+    blocks = other.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).float().mean((2, 4))
+    assert (one - blocks).abs().max() <= 0.5
+    train(replace(config, shrink=0.5, steps=1, out=tmp_path / "small"), say=quiet)
+
+
 def mistakes(dataset: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]]:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
@@ -247,6 +258,10 @@ def mistakes(dataset: Path, tmp_path: Path) -> dict[str, tuple[list[object], str
         "a start that is not there": ([*good, "--start", tmp_path / "none"], "no such folder"),
         "a start that is no checkpoint": ([*good, "--start", tmp_path / "full"], "no model.safetensors"),
         "a learning rate of nothing": ([*good, "--learning-rate", "0"], "the learning rate is 0"),
+        "frames shrunk to nothing": (
+            [*good, "--shrink", "0"],
+            "the shrink is 0.0; it takes a number from above 0 to 1",
+        ),
         "a learning rate that is no number": ([*good, "--learning-rate", "nan"], "the learning rate is nan"),
         "a negative weight decay": ([*good, "--weight-decay", "-1"], "the weight decay is -1"),
         "no steps": ([*good, "--steps", "0"], "must be at least 1"),

@@ -15,7 +15,7 @@ TRAINER = "policies.train"
 OPTIONAL = (
     *("batch", "accumulate", "learning_rate", "weight_decay", "warmup", "decay", "seed"),
     *("start", "eye", "chunk", "latents"),
-    *("history", "pack", "denoise", "precision", "compile", "shard", "save_every", "keep"),
+    *("history", "pack", "denoise", "shrink", "precision", "compile", "shard", "save_every", "keep"),
     *("backbone", "vision", "adapt", "rank", "bits"),
 )
 EXAMPLE = """examples:
@@ -105,6 +105,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pack", type=natural_int, metavar="TOKENS", help="pack examples into rows as wide as this")
     parser.add_argument("--denoise", type=float, metavar="X", help="share of examples of which something is hidden")
+    parser.add_argument("--shrink", type=float, metavar="X", help="learn from frames with sides of that part of theirs")
 
 
 def _add_pretrained(parser: argparse.ArgumentParser) -> None:

@@ -115,7 +115,7 @@ def mix(config: TrainConfig, data: Data, checkpoint: Checkpoint) -> Mixture:
         for given, reader in zip(data.given, data.readers, strict=True)
     ]
     texts = [Source(Texts(given.path, checkpoint.vocabulary), given.weight, given.share) for given in config.texts]
-    return Mixture([*sources, *texts], width=config.pack, denoising=Denoising(config.denoise))
+    return Mixture([*sources, *texts], width=config.pack, denoising=Denoising(config.denoise), shrink=config.shrink)
 
 
 def _examples(reader: DatasetReader, checkpoint: Checkpoint) -> Examples:
