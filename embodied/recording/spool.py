@@ -145,6 +145,7 @@ class Spool:
             state=np.array([row["state"] for row in rows], np.float32),
             action=np.array([row["action"] for row in rows], np.float32),
             **flags,
+            scene=np.zeros(len(rows), np.bool_),
             text=("",) * len(rows),
             labels={name: _label(rows, name, size) for name, size in label_sizes.items()},
             done=done,
