@@ -8,7 +8,7 @@ BENCH := bridge serving loop bus cameras simulator experts policy tokens trunk e
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld gym proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -21,6 +21,7 @@ help:
 	@echo "make slow    the other tests that take long: training under torchrun, compiled training"
 	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
 	@echo "make metaworld  Meta-World 3.1.1 and the hosting side of this in $(VENV)-metaworld, which needs an older MuJoCo"
+	@echo "make gym     gym-pusht 0.1.8, gym-aloha 0.1.5 and the hosting side of this in $(VENV)-gym, which need an older MuJoCo"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
@@ -81,6 +82,17 @@ $(VENV)-metaworld/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(VENV)-metaworld/bin/pip install -q -c $(VENV)-metaworld/constraints.txt -e '.[metaworld]' pytest
 	@touch $@
 
+# gym-aloha wants mujoco below 3.9, gym-pusht pymunk below 7. Both come without what they ask for beside that, since
+# opencv-python would overwrite the headless one that is here.
+gym: $(VENV)-gym/.installed $(VENV)/.renders
+
+$(VENV)-gym/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	test -x $(VENV)-gym/bin/pip || $(BIN)/python -m venv $(VENV)-gym
+	grep -v '^mujoco==' constraints.txt >$(VENV)-gym/constraints.txt
+	$(VENV)-gym/bin/pip install -q -c $(VENV)-gym/constraints.txt -e '.[gym]' 'mujoco==3.8.1' pytest
+	$(VENV)-gym/bin/pip install -q --no-deps gym-pusht==0.1.8 gym-aloha==0.1.5
+	@touch $@
+
 # Older than the runtime on purpose: protobuf's generated code runs on its own version and the next major one, so this
 # keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.
 proto: $(VENV)/bin/pip
@@ -88,7 +100,7 @@ proto: $(VENV)/bin/pip
 	$(VENV)-proto/bin/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/embodied/v1/*.proto
 
 clean:
-	rm -rf $(VENV) $(VENV)-proto $(VENV)-lerobot $(VENV)-metaworld
+	rm -rf $(VENV) $(VENV)-proto $(VENV)-lerobot $(VENV)-metaworld $(VENV)-gym
 
 # ---------------------------------------------------------------------------------------------------- set-up
 

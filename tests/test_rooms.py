@@ -48,7 +48,7 @@ ROOMS = {
         BRIDGE | {"tqdm"},
         lazy="embodied.bridge.authority embodied.cameras serial",
     ),
-    "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}, lazy="metaworld"),
+    "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}, lazy="metaworld gym_pusht gym_aloha"),
     "policies": room(
         "embodied embodied.recording policies",
         {"torch", "transformers", "tokenizers", "safetensors", "scipy", "tqdm"},

@@ -1,0 +1,34 @@
+"""Benchmark suites that live in an environment of their own: whether one is here, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from embodied.errors import EmbodiedError
+
+
+class SuiteMissingError(EmbodiedError):
+    """A suite is not installed here, or not the version that the protocol is of."""
+
+
+class InvalidSizeError(EmbodiedError):
+    """Frames of a size that cannot be drawn."""
+
+
+def require_gym_suite(robot: str, distribution: str, version: str) -> None:
+    """Raise SuiteMissingError, with the command that mends it, unless the distribution is here and of the version."""
+    try:
+        found = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        found = "none"
+    if found != version:
+        raise SuiteMissingError(
+            f"{robot} needs {distribution} {version}, and here is {found}: run `make gym`, "
+            f"then host it with `.venv-gym/bin/embodied host {robot}`"
+        )
+
+
+def require_size(size: int, smallest: int, largest: int) -> None:
+    """Raise InvalidSizeError for frames that are too small or too large to draw."""
+    if not smallest <= size <= largest:
+        raise InvalidSizeError(f"size is {size}; frames are {smallest} to {largest} pixels wide and high")
