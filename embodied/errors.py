@@ -38,6 +38,10 @@ class ProtocolError(EmbodiedError):
     """The far side broke the wire's contract, or could not be reached."""
 
 
+class LostError(ProtocolError):
+    """The far side of a session went away, fell silent, or ended it; only a new session can go on."""
+
+
 class HardwareError(EmbodiedError):
     """A part of a real robot that is missing, misconfigured or broken: a port, a servo, a camera, a calibration."""
 

@@ -1,4 +1,4 @@
-"""Starts `embodied host` as a child process, so that a robot is driven over gRPC as if it were on another machine."""
+"""Starts `embodied host` and `embodied serve` as child processes: a robot or a policy as if on another machine."""
 
 from __future__ import annotations
 
@@ -7,35 +7,43 @@ import selectors
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Self
 
-from embodied.errors import ProtocolError
+from embodied.errors import EmbodiedError, ProtocolError
 from embodied.modules import Options
 
 START_TIMEOUT_S = 120.0  # a simulator may compile shaders on its first start
 STOP_TIMEOUT_S = 10.0
 
 
-class HostProcess:
-    """A robot's host in a child process, on a free loopback port; a context manager that ends it."""
+class ServerProcess:
+    """A server in a child process, on a free loopback port; a context manager that ends it."""
 
-    def __init__(self, robot: str, options: Options) -> None:
-        """Start the host and wait until it serves; raise ProtocolError with its own words if it does not."""
-        command = [sys.executable, "-m", "embodied", "host", robot, "--address", "127.0.0.1:0"]
-        for key, value in options.items():
-            command += ["--option", f"{key}={json.dumps(value)}"]
+    def __init__(self, what: str, arguments: Sequence[str], python: str = sys.executable) -> None:
+        """Start `embodied` with the arguments and wait until it serves; raise ProtocolError with its own words if not.
+
+        what is what an error calls it.
+        """
+        command = [python, "-m", "embodied", *arguments, "--address", "127.0.0.1:0"]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  lives as long as the process
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         try:
-            self.address = self._read_address(robot)
+            self.address = self._read_address(what)
         except BaseException:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Return the process's id."""
+        return self._process.pid
+
     def close(self) -> None:
-        """End the host, by force if it does not end by itself; idempotent."""
+        """End the server, by force if it does not end by itself; idempotent."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -57,7 +65,7 @@ class HostProcess:
         assert self._process.stdout is not None  # it was opened as a pipe
         return self._process.stdout
 
-    def _read_address(self, robot: str) -> str:
+    def _read_address(self, what: str) -> str:
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
             line = self._stdout.readline() if selector.select(START_TIMEOUT_S) else ""
@@ -66,5 +74,37 @@ class HostProcess:
             self._process.wait()
             self._errors.seek(0)
             said = self._errors.read().strip().removeprefix("error: ") or f"nothing within {START_TIMEOUT_S:g} s"
-            raise ProtocolError(f"the host of {robot} did not start: {said}")
+            raise ProtocolError(f"{what} did not start: {said}")
         return line.split(" on ")[-1].strip()
+
+
+class HostProcess(ServerProcess):
+    """A robot's host."""
+
+    def __init__(self, robot: str, options: Options, environment: Path | None = None) -> None:
+        """Host the robot's module by the Python of a virtual environment, by default of this one.
+
+        Raise EmbodiedError for a folder that is none.
+        """
+        python = sys.executable if environment is None else python_of(environment)
+        super().__init__(f"the host of {robot}", ["host", robot, *_options("--option", options)], python)
+
+
+class PolicyProcess(ServerProcess):
+    """A policy's server, whose forward passes all of its sessions share."""
+
+    def __init__(self, policy: str, checkpoint: Path | None, options: Options) -> None:
+        given = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
+        super().__init__(f"the server of {policy}", ["serve", policy, *given, *_options("--policy-option", options)])
+
+
+def python_of(environment: Path) -> str:
+    """Return the Python of a virtual environment; raise EmbodiedError where the folder holds none."""
+    python = environment / "bin" / "python"
+    if not python.exists():
+        raise EmbodiedError(f"{environment} is no virtual environment: it has no bin/python")
+    return str(python)
+
+
+def _options(flag: str, options: Options) -> list[str]:
+    return [word for key, value in options.items() for word in (flag, f"{key}={json.dumps(value)}")]

@@ -17,6 +17,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from embodied.errors import EmbodiedError, UnknownNameError
+from embodied.origin import Origin, versions_here, with_defaults
 from embodied.safety import Servo, bare, safe
 from embodied.types import Policy, Robot
 
@@ -78,6 +79,7 @@ class OpenPolicy:
     policy: Policy
     checkpoint: Path | None
     options: Options
+    origin: Origin | None = None  # of one at an address: what its server tells
 
 
 def open_policy(
@@ -91,14 +93,13 @@ def open_policy(
         _refuse_options(name, options if checkpoint is None else {**options, "checkpoint": checkpoint})
         how = connection or PLAIN
         remote = RemotePolicy(name, credentials=how.credentials, within_s=how.within_s, frames=how.frames)
-        return OpenPolicy(remote, None, {})
+        return OpenPolicy(remote, None, {}, remote.description.origin)
     if checkpoint is not None and not checkpoint.exists():  # told before the seconds that importing torch takes
         raise ModuleUnusableError(f"no checkpoint at {checkpoint}")
     make = load_function("policy", name, "make", POLICY_PACKAGES)
     options = check_options(name, make, options, reserved={"checkpoint"})
     defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
     shipped = defaults.pop("checkpoint", None)
-    plain = {key: value for key, value in defaults.items() if isinstance(value, bool | int | float | str)}
     if checkpoint is None:
         if shipped is inspect.Parameter.empty:
             raise ModuleUnusableError(f"{name} needs --checkpoint DIR")
@@ -108,7 +109,19 @@ def open_policy(
         raise ModuleUnusableError(
             f"{name} makes a {type(policy).__name__}, which is no policy: {_lacks(policy, Policy)}"
         )
-    return OpenPolicy(policy, checkpoint, {**plain, **options})
+    return OpenPolicy(policy, checkpoint, with_defaults(make, options, leave=("checkpoint",)))
+
+
+def robot_origin(name: str, options: Options) -> Origin:
+    """Return what a report says of a robot that was made of a module here."""
+    make = load_function("robot", name, "make", ROBOT_PACKAGES)
+    return Origin(name, with_defaults(make, options), versions=versions_here())
+
+
+def policy_origin(name: str, checkpoint: Path | None, options: Options) -> Origin:
+    """Return what a report says of a policy that was opened here: see OpenPolicy."""
+    weights = None if checkpoint is None else checkpoint_sha256(checkpoint)
+    return Origin(name, options, weights, versions_here())
 
 
 def load_function(kind: str, name: str, function: str, packages: Sequence[str]) -> Callable[..., Any]:

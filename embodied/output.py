@@ -18,12 +18,18 @@ class OutputError(EmbodiedError):
 
 @contextlib.contextmanager
 def output_folder(
-    path: Path, *, marker: str, force: bool = False, keep: Callable[[Path], bool] = lambda _: False
+    path: Path,
+    *,
+    marker: str,
+    force: bool = False,
+    keep: Callable[[Path], bool] = lambda _: False,
+    begun: str | None = None,
 ) -> Iterator[Path]:
     """Yield a new folder beside path that becomes path when the block succeeds and vanishes when it does not.
 
     The folder is called path.partial, or path.partial-2 and so on where an earlier one was left. When the block fails
     it stays if keep, given the folder, says that it is worth it; and it stays, as it is, when this process is killed.
+    With begun the newest of such folders that holds a file of that name is gone on with, where there is one.
     Raise OutputError, before the block runs, if path holds anything; force replaces it, but only if it has the file
     called marker, so that a slip of the keyboard cannot delete what is no earlier output.
     """
@@ -31,7 +37,8 @@ def output_folder(
     _check(path, marker, force)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _new_folder(path.with_name(f"{path.name}.partial"))
+        name = path.with_name(f"{path.name}.partial")
+        partial = (_left(name, begun) if begun else None) or _new_folder(name)
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror}") from error
     replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
@@ -56,6 +63,12 @@ def _new_folder(path: Path) -> Path:
             folder.mkdir()
             break
     return folder
+
+
+def _left(path: Path, begun: str) -> Path | None:
+    """Return the newest folder that _new_folder made of path in which begun was written."""
+    found = [folder for folder in path.parent.glob(f"{path.name}*") if (folder / begun).is_file()]
+    return max(found, key=lambda folder: (folder / begun).stat().st_mtime_ns, default=None)
 
 
 def _check(path: Path, marker: str, force: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +13,8 @@ import numpy as np
 
 from embodied.intervals import mean_interval, wilson_interval
 from embodied.loop import Cycle, Episode
+from embodied.origin import versions_here
 from embodied.stages import WAIT
-from embodied.versions import installed
-
-PACKAGES = (
-    "embodied-runtime", "numpy", "grpcio", "protobuf", "mujoco", "gymnasium", "torch", "transformers", "tokenizers",
-)  # fmt: skip
 
 # A policy in whose place an operator may act counts these actions, and names an act so that was one of them; an act
 # that only handed out the next action of an earlier decision it names QUEUED.
@@ -56,7 +51,7 @@ def build_report(protocol: Mapping[str, Any], episodes: Sequence[Episode], run: 
         "safety": _safety(episodes),
         **_hardware(episodes),
         "run": dict(run),
-        "versions": {"python": platform.python_version(), "platform": platform.platform(), **installed(PACKAGES)},
+        "versions": versions_here(),
     }
 
 

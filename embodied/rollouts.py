@@ -1,38 +1,26 @@
-"""Runs many episodes on worker processes, each with a robot and a policy of its own."""
+"""What a rollout runs and with what: the robot and policy that are opened, and one episode after another of them."""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection as Pipe
-from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from embodied.delay import SYNC, Execution, executing
 from embodied.errors import EmbodiedError
 from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, Observer, run_episode
-from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot
-from embodied.types import Action, Observation, Policy, Robot, RobotSpec
+from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot, robot_origin
+from embodied.origin import Origin
+from embodied.types import Policy, Robot, RobotSpec
 
 if TYPE_CHECKING:
     from embodied.bridge.connection import Connection
 
 EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
-JOIN_TIMEOUT_S = 15.0
-FAR_JOIN_TIMEOUT_S = 5.0  # a robot at an address is stopped by its own server when its operator is killed
-
-
-class WorkerError(EmbodiedError):
-    """The user's mistake, found by a worker."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +33,8 @@ class Setup:
     robot_options: Mapping[str, Any] = field(default_factory=dict)
     policy_options: Mapping[str, Any] = field(default_factory=dict)
     remote: bool = False  # drive the robot's module through a child process and gRPC
+    environment: Path | None = None  # whose Python that child process is; None: this one's
+    shared_policy: str | None = None  # the address of a server that this rollout started for all of its workers
     instruction: str | None = None
     max_steps: int = MAX_STEPS
     cameras: tuple[str, ...] = ()  # drawn in videos; all if empty
@@ -65,76 +55,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a worker found when it had opened its robot and policy."""
+    """What was found when robot and policy had been opened."""
 
     spec: RobotSpec
+    robot: Origin
     checkpoint: Path | None  # the policy's own default where none was named
     policy_options: Mapping[str, Any]  # with the defaults filled in
-
-
-@dataclass(frozen=True)
-class _Failure:
-    message: str
-    users_mistake: bool
-
-
-class Workers:
-    """Processes that run episodes; a context manager that ends them, and whatever they started."""
-
-    opened: Opened
-
-    def __init__(self, setup: Setup, count: int) -> None:
-        """Start count workers and wait until each has its robot and policy; raise WorkerError if one cannot."""
-        context = multiprocessing.get_context("spawn")
-        threads = max(1, _cores() // count)
-        self._join_timeout_s = FAR_JOIN_TIMEOUT_S if is_address(setup.robot) else JOIN_TIMEOUT_S
-        self._workers = []
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, setup, threads), daemon=True)
-            process.start()
-            theirs.close()  # so that a worker's death reads as the end of its pipe
-            self._workers.append((process, ours))
-        try:
-            self.opened, *_ = [_receive(pipe) for _, pipe in self._workers]
-        except BaseException:
-            self.close()
-            raise
-
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Episode]]:
-        """Run the jobs and yield each with its episode as it ends, in no particular order."""
-        waiting = iter(jobs)
-        idle = [pipe for _, pipe in self._workers]
-        busy: dict[Pipe, Job] = {}
-        while True:
-            while idle and (job := next(waiting, None)) is not None:
-                pipe = idle.pop()
-                pipe.send(job)
-                busy[pipe] = job
-            if not busy:
-                return
-            ready = wait(list(busy))
-            for pipe in [pipe for pipe in busy if pipe in ready]:
-                episode: Episode = _receive(pipe)
-                idle.append(pipe)
-                yield busy.pop(pipe), episode
-
-    def close(self) -> None:
-        """End the workers, in the middle of an episode if need be; idempotent."""
-        for process, pipe in self._workers:
-            pipe.close()
-            process.terminate()
-        for process, _ in self._workers:
-            process.join(self._join_timeout_s)
-            if process.is_alive():
-                process.kill()
-                process.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    policy: Origin | None = None  # of a policy at an address: what its server tells
+    host_pid: int | None = None  # of the child process that hosts the robot
 
 
 Watch = Callable[[Policy], Policy]
@@ -154,18 +82,18 @@ class InProcess:
         self._setup = setup
         self._stack = contextlib.ExitStack()
         try:
-            robot, self._opened = _open(setup, self._stack)
+            robot, policy, self.opened = open_both(setup, self._stack)
             self._robot, self._watch = self._stack.enter_context((watched or _unwatched)(robot))
         except BaseException:
             self.close()
             raise
-        self.opened = Opened(robot.spec, self._opened.checkpoint, self._opened.options)
+        self._policy = policy
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Episode]]:
         """Run the jobs in their order and yield each with its episode as it ends. Where one fails, stop the robot."""
         for job in jobs:
             try:
-                episode = _run(job, self._setup, self._robot, self._opened.policy, self._watch)
+                episode = run_job(job, self._setup, self._robot, self._policy, self._watch)
             except BaseException:
                 with contextlib.suppress(EmbodiedError):  # it may be the robot that is gone
                     self._robot.stop()
@@ -188,94 +116,37 @@ def _unwatched(robot: Robot) -> Iterator[tuple[Robot, Watch]]:
     yield robot, lambda policy: policy
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _receive(pipe: Pipe) -> Any:  # noqa: ANN401  whatever the worker sends but a failure
-    try:
-        answer = pipe.recv()
-    except (EOFError, ConnectionError):
-        raise RuntimeError("a worker died without a word; was it out of memory?") from None
-    if isinstance(answer, _Failure):
-        raise WorkerError(answer.message) if answer.users_mistake else RuntimeError(f"in a worker:\n{answer.message}")
-    return answer
-
-
-class _Ending:
-    """Remembers that the worker was asked to end; to raise from the signal itself could leave gRPC's locks held."""
-
-    asked = False
-
-    def ask(self, signum: int, frame: FrameType | None) -> None:
-        """Be the handler of a signal."""
-        self.asked = True
-
-
-class _EndablePolicy:
-    """A policy that ends the process, in order, at the first decision after it was asked to or its parent has died."""
-
-    def __init__(self, policy: Policy, ending: _Ending) -> None:
-        self._policy, self._ending = policy, ending
-
-    def reset(self, instruction: str, spec: RobotSpec) -> None:
-        self._policy.reset(instruction, spec)
-
-    def act(self, observation: Observation) -> Sequence[Action]:
-        parent = multiprocessing.parent_process()
-        if self._ending.asked or (parent is not None and not parent.is_alive()):  # nobody is left to stop the robot
-            raise SystemExit(0)
-        return self._policy.act(observation)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  what a policy may have besides: timing_ns, counts
-        return getattr(self._policy, name)
-
-
-def _work(pipe: Pipe, setup: Setup, threads: int) -> None:
-    """Open the robot and the policy, then run jobs until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
-    ending = _Ending()
-    signal.signal(signal.SIGTERM, ending.ask)
-    # Before torch or a renderer is imported; workers that each took every core would only stand in each other's way.
-    for name in ("OMP_NUM_THREADS", "LP_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    try:
-        with contextlib.ExitStack() as stack:
-            robot, opened = _open(setup, stack)
-            pipe.send(Opened(robot.spec, opened.checkpoint, opened.options))
-            for job in _jobs(pipe):
-                pipe.send(_run(job, setup, robot, opened.policy, lambda policy: _EndablePolicy(policy, ending)))
-    except Exception as error:
-        users_mistake = isinstance(error, EmbodiedError | OSError)  # OSError: a disk that is full or read-only
-        with contextlib.suppress(ConnectionError):  # the parent may be gone
-            pipe.send(_Failure(str(error) if users_mistake else traceback.format_exc(), users_mistake))
-
-
-def _jobs(pipe: Pipe) -> Iterator[Job]:
-    while True:
-        try:
-            yield pipe.recv()
-        except EOFError:  # the parent has no more, or is gone
-            return
-
-
-def _open(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, OpenPolicy]:
-    if setup.remote and not is_address(setup.robot):
-        host = stack.enter_context(HostProcess(setup.robot, setup.robot_options))
-        robot = open_robot(host.address, {}, setup.connection)
-    else:
-        robot = open_robot(setup.robot, setup.robot_options, setup.connection)
-    stack.callback(robot.close)
-    if setup.policy == EXPERT:
-        opened = OpenPolicy(open_expert(setup.robot, robot), None, {})
-    else:
-        opened = open_policy(setup.policy, setup.checkpoint, setup.policy_options, setup.connection)
+def open_both(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy, Opened]:
+    """Open robot and policy, to be closed by the stack; raise as open_robot and open_policy."""
+    robot, host = _open_robot(setup, stack)
+    opened = _open_policy(setup, robot)
     if callable(close := getattr(opened.policy, "close", None)):
         stack.callback(close)
-    return robot, opened
+    origin = getattr(robot, "origin", None) or robot_origin(setup.robot, setup.robot_options)
+    host_pid = None if host is None else host.pid
+    return robot, opened.policy, Opened(robot.spec, origin, opened.checkpoint, opened.options, opened.origin, host_pid)
 
 
-def _run(job: Job, setup: Setup, robot: Robot, policy: Policy, watch: Watch) -> Episode:
+def _open_robot(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, HostProcess | None]:
+    host = None
+    if (setup.remote or setup.environment) and not is_address(setup.robot):
+        host = stack.enter_context(HostProcess(setup.robot, setup.robot_options, setup.environment))
+    options = setup.robot_options if host is None else {}
+    robot = open_robot(setup.robot if host is None else host.address, options, setup.connection)
+    stack.callback(robot.close)
+    return robot, host
+
+
+def _open_policy(setup: Setup, robot: Robot) -> OpenPolicy:
+    if setup.policy == EXPERT:
+        return OpenPolicy(open_expert(setup.robot, robot), None, {})
+    if setup.shared_policy is not None:
+        return open_policy(setup.shared_policy, None, {})
+    return open_policy(setup.policy, setup.checkpoint, setup.policy_options, setup.connection)
+
+
+def run_job(job: Job, setup: Setup, robot: Robot, policy: Policy, watch: Watch) -> Episode:
+    """Run one episode, and write what the job wants of it."""
     with contextlib.ExitStack() as stack:
         watched = watch(stack.enter_context(executing(policy, job.execution, robot.spec)))
         return run_episode(

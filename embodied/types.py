@@ -105,7 +105,7 @@ class RobotSpec:
     def differences(self, other: RobotSpec) -> list[str]:
         """List every way in which other is not this robot, one line each: rate, cameras, fields, order, ranges.
 
-        Tasks, tiers, skills and limits are a robot's offer, not a policy's need, so they may differ.
+        Tasks, tiers, skills and limits are what a robot offers, not what a policy needs: they may differ.
         """
         found = []
         for name in ("name", "version", "control_hz", "watchdog_s"):
@@ -146,7 +146,7 @@ class RobotSpec:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain JSON types; tiers only where there are any, which keeps older hashes as they were."""
+        """Return the spec as plain JSON types; tiers only where there are any: hashes of others stay as they were."""
         return {name: value for name, value in asdict(self).items() if name != "tiers" or value}
 
     @classmethod

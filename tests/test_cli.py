@@ -219,7 +219,8 @@ def test_robot_and_policy_may_both_be_addresses(tmp_path):
         addresses = ["--robot", robot.split()[-1], "--policy", policy.split()[-1]]
         assert main([*ROLLOUT, *addresses, "--out", str(tmp_path / "out")]) == 0
     report = read_report(tmp_path / "out")
-    assert report["run"]["over_grpc"] and report["protocol"]["policy"]["module"] is None
+    assert report["run"]["over_grpc"] and report["protocol"]["policy"]["module"] == "policies.hold"
+    assert report["protocol"]["robot"]["options"] == {"size": 16, "bad_seed": -1}  # as their servers tell
     assert report["tasks"]["reach"]["outcomes"] == [0, 0, 0]
 
 

@@ -122,17 +122,20 @@ def test_ctrl_c_keeps_what_was_recorded_and_a_second_rollout_does_not_mind(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"out.partial", "out.partial-2"}
 
 
-def test_when_a_worker_is_killed_the_rows_of_all_are_kept(tmp_path):
+def test_when_a_worker_is_killed_another_takes_its_place_and_every_row_is_kept(tmp_path):
     out = tmp_path / "out"
     with rollout(out, "--robot", "tests.toy_world", "--workers", "2") as process:
         wait_until(lambda: (tmp_path / "out.partial" / "recording" / "episodes" / "000005.arrow").exists())
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         worker = next(c for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text())
         os.kill(int(worker), signal.SIGKILL)
+        wait_until(lambda: (tmp_path / "out.partial" / "recording" / "episodes" / "000030.arrow").exists())
+        os.killpg(process.pid, signal.SIGINT)
         assert process.stderr is not None
-        assert "a worker died without a word" in process.stderr.read()
+        assert "will be run again: a worker died without a word" in process.stderr.read()
     reader = DatasetReader(tmp_path / "out.partial" / "recording")
     assert_replays(reader, ToyRobot(16, -1))
+    assert {1_000_000 + i for i in range(25)} <= {e.seed for e in reader.episodes}  # that of the killed worker too
     assert len(reader.collection.get("interrupted", ())) <= 2  # none, if both were between two episodes
 
 

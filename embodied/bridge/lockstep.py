@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from embodied.bridge.peer import Peer
-from embodied.errors import ProtocolError
+from embodied.errors import LostError, ProtocolError
 
 SILENT_S = 2.0  # without a reply, until the far side is asked whether it lives
 ANSWER_S = 8.0  # for it to say so; a reset that holds Python's lock for seconds is no fault
@@ -58,10 +58,10 @@ class LockStep:
         threading.Thread(target=self._tend, name="bridge-tend", daemon=True).start()
 
     def exchange(self, request: bytes) -> bytes:
-        """Send a request and return its reply; raise ProtocolError if the stream has failed or fails now."""
+        """Send a request and return its reply; raise LostError if the stream has failed or fails now."""
         with self._turn:
             if self._ended is not None:
-                raise ProtocolError(f"{self._ended}; {self._remedy} for a new session") from self._ended
+                raise LostError(f"{self._ended}; {self._remedy} for a new session") from self._ended
             self._sent_s = time.monotonic()
             self._due_s = self._sent_s + self._reply_timeout_s
             self._probe_s = self._sent_s + SILENT_S
@@ -74,7 +74,7 @@ class LockStep:
                 self._ended = self._told(error)
                 raise self._ended from error
             except StopIteration:
-                self._ended = ProtocolError(f"{self._peer.what} at {self._peer.address} ended the session")
+                self._ended = LostError(f"{self._peer.what} at {self._peer.address} ended the session")
                 raise self._ended from None
             except BaseException:  # an interrupt leaves a reply on its way that would answer the next request
                 self._ended = ProtocolError("the session was interrupted while it waited for a reply")
@@ -96,16 +96,16 @@ class LockStep:
         if not self._over.wait(timeout_s):
             self._call.cancel()
 
-    def _told(self, error: grpc.RpcError) -> ProtocolError:
+    def _told(self, error: grpc.RpcError) -> LostError:
         if self._hangs:
-            return ProtocolError(
+            return LostError(
                 f"{self._peer.what} at {self._peer.address} answers nothing any more: it hangs, or the network does"
             )
         if time.monotonic() >= self._due_s:
-            return ProtocolError(
+            return LostError(
                 f"{self._peer.what} at {self._peer.address} did not reply within {self._reply_timeout_s} s"
             )
-        return self._peer.failure(error)
+        return LostError(str(self._peer.failure(error)))
 
     def _tend(self) -> None:
         """Send heartbeats, and cancel a call whose reply is late or whose far side hangs; mostly asleep."""

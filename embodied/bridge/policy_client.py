@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
 
@@ -17,9 +17,11 @@ from embodied.bridge.credentials import OPEN_CLIENT, ClientCredentials
 from embodied.bridge.envelope import pack, parse
 from embodied.bridge.frames import FrameCodec, FrameWish
 from embodied.bridge.lockstep import LockStep
+from embodied.bridge.origin import decode_origin
 from embodied.bridge.peer import Peer
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
+from embodied.origin import Origin
 from embodied.types import Action, Frame, Observation, RobotSpec
 from embodied.v1 import policy_pb2 as pb
 
@@ -33,6 +35,7 @@ class PolicyDescription:
     name: str
     spec: RobotSpec | None  # the robot it was trained with; None: it says nothing, as for one that takes any robot
     chunk: int  # actions in a reply; 0: not fixed
+    origin: Origin = field(default_factory=Origin)  # what the server says that it was made from; nothing where it does not
 
 
 class RemotePolicy:
@@ -69,7 +72,8 @@ class RemotePolicy:
         try:
             described = self._peer.describe(pb.DescribePolicyRequest(), connect_timeout_s)
             spec = decode_spec(described.spec) if described.HasField("spec") else None
-            self._description = PolicyDescription(described.name, spec, described.chunk)
+            origin = decode_origin(described.origin)
+            self._description = PolicyDescription(described.name, spec, described.chunk, origin)
         except BaseException:
             self._peer.close()
             raise

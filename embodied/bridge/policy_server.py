@@ -13,8 +13,10 @@ from embodied.bridge.address import DEFAULT_ADDRESS, PROTOCOL
 from embodied.bridge.batching import Batching, Seat, Table
 from embodied.bridge.codec import encode_spec
 from embodied.bridge.credentials import OPEN_SERVER, ServerCredentials
+from embodied.bridge.origin import encode_origin
 from embodied.bridge.policy_session import PolicySession
 from embodied.bridge.server import BridgeServer
+from embodied.origin import Origin
 from embodied.types import Policy, RobotSpec
 from embodied.v1 import policy_pb2 as pb
 
@@ -74,8 +76,8 @@ class PolicyPool:
 class PolicyService:
     """The methods of PolicyService for one pool of policies, named as in the schema."""
 
-    def __init__(self, name: str, pool: PolicyPool, table: Table) -> None:
-        self._name, self._pool, self._table = name, pool, table
+    def __init__(self, name: str, pool: PolicyPool, table: Table, origin: Origin | None) -> None:
+        self._name, self._pool, self._table, self._origin = name, pool, table, origin
         self._spec = pool.first.spec if isinstance(pool.first, TrainedPolicy) else None
 
     def Describe(  # noqa: N802
@@ -86,6 +88,8 @@ class PolicyService:
         if isinstance(self._pool.first, TrainedPolicy):
             reply.spec.CopyFrom(encode_spec(self._pool.first.spec))
             reply.chunk = self._pool.first.chunk
+        if self._origin is not None:
+            reply.origin.CopyFrom(encode_origin(self._origin))
         return reply
 
     def Act(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
@@ -120,12 +124,14 @@ def serve_policy(
     lanes: int = 1,
     insecure: bool = False,
     credentials: ServerCredentials = OPEN_SERVER,
+    origin: Callable[[], Origin | None] = lambda: None,
 ) -> PolicyServer:
     """Serve policies made by make_policy at address (host:port or unix:/path), one a session and reused after it.
 
     The first is made before this returns, and what make_policy raises comes through. Sessions of a Batching policy
-    share its forward passes; lanes is how many passes run side by side, each on a thread of its own. Raise
-    EmbodiedError if the address is taken, or as BridgeServer does for its credentials.
+    share its forward passes; lanes is how many passes run side by side, each on a thread of its own. origin,
+    asked once the first is made, is told to whoever asks for a description. Raise EmbodiedError if the address is
+    taken, or as BridgeServer does for its credentials.
     """
     server = PolicyServer(address, threads=MAX_SESSIONS + SPARE_THREADS, insecure=insecure, credentials=credentials)
     try:
@@ -134,6 +140,6 @@ def serve_policy(
         server.stop()
         raise
     server.table = Table(lanes=lanes, room=MAX_SESSIONS)
-    service = PolicyService(name, pool, server.table)
+    service = PolicyService(name, pool, server.table, origin())
     server.start(pb.DESCRIPTOR.services_by_name["PolicyService"], service, server.table.close)
     return server

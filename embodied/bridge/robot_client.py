@@ -23,9 +23,11 @@ from embodied.bridge.emergency import StopButton
 from embodied.bridge.frames import FrameCodec, FrameWish
 from embodied.bridge.lease import RobotStatus
 from embodied.bridge.lockstep import LockStep
+from embodied.bridge.origin import decode_origin
 from embodied.bridge.peer import Peer, my_name
 from embodied.bridge.refusals import decode_error
 from embodied.errors import ProtocolError
+from embodied.origin import Origin
 from embodied.stages import DECODE, ENCODE, WIRE
 from embodied.types import Action, Frame, Observation, RobotSpec, Step
 from embodied.v1 import robot_pb2 as pb
@@ -73,6 +75,7 @@ class RemoteRobot:
         try:
             described = self._peer.describe(pb.DescribeRobotRequest(), connect_timeout_s)
             self._spec = decode_spec(described.spec)
+            self._origin = decode_origin(described.origin)
             self._within_ns = _within_ns(max_age_s, self._spec)
         except BaseException:
             self._peer.close()
@@ -82,6 +85,11 @@ class RemoteRobot:
     def spec(self) -> RobotSpec:
         """Return what the robot declares."""
         return self._spec
+
+    @property
+    def origin(self) -> Origin:
+        """Return what the server says that the robot was made from; nothing where it does not."""
+        return self._origin
 
     def reset(self, seed: int, task: str) -> Observation:
         """Begin an episode, as the local robot would; also raise ProtocolError if another operator holds it."""

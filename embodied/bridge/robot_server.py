@@ -16,9 +16,11 @@ from embodied.bridge.codec import encode_observation, encode_spec, encode_step
 from embodied.bridge.control_session import ControlSession
 from embodied.bridge.credentials import OPEN_SERVER, ServerCredentials
 from embodied.bridge.envelope import pack
+from embodied.bridge.origin import encode_origin
 from embodied.bridge.robot_host import RobotHost
 from embodied.bridge.server import BridgeServer
 from embodied.bridge.status import encode_status
+from embodied.origin import Origin
 from embodied.types import Robot, Step
 from embodied.v1 import robot_pb2 as pb
 
@@ -43,13 +45,14 @@ def _always_answered(method: M) -> M:
 class RobotService:
     """The methods of RobotService for one robot, named as in the schema."""
 
-    def __init__(self, host: RobotHost) -> None:
-        self._host = host
+    def __init__(self, host: RobotHost, origin: Origin | None) -> None:
+        self._host, self._origin = host, origin
         self._streams = threading.BoundedSemaphore(MAX_STREAMS)
 
     def Describe(self, request: pb.DescribeRobotRequest, context: grpc.ServicerContext) -> pb.DescribeRobotReply:  # noqa: N802
         """Say what the robot is."""
-        return pb.DescribeRobotReply(protocol=PROTOCOL, spec=encode_spec(self._host.spec))
+        origin = None if self._origin is None else encode_origin(self._origin)
+        return pb.DescribeRobotReply(protocol=PROTOCOL, spec=encode_spec(self._host.spec), origin=origin)
 
     def Control(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
         """Answer one operator's requests in order; stop the robot when the stream ends, however it ends."""
@@ -133,11 +136,13 @@ def serve_robot(
     *,
     insecure: bool = False,
     credentials: ServerCredentials = OPEN_SERVER,
+    origin: Callable[[], Origin | None] = lambda: None,
 ) -> RobotServer:
     """Make the robot on a thread of its own and serve it at address (host:port or unix:/path).
 
     Raise EmbodiedError if the address is taken, or as BridgeServer does for its credentials. The robot is made
-    only once the address is ours, and what make_robot raises comes through.
+    only once the address is ours, and what make_robot raises comes through. origin, asked once it is made, is told to
+    whoever asks for a description.
     """
     server = RobotServer(
         address,
@@ -151,7 +156,7 @@ def serve_robot(
     except BaseException:
         server.stop()
         raise
-    server.start(pb.DESCRIPTOR.services_by_name["RobotService"], RobotService(host), host.close)
+    server.start(pb.DESCRIPTOR.services_by_name["RobotService"], RobotService(host, origin()), host.close)
     return server
 
 

@@ -8,7 +8,7 @@ from embodied.bridge.robot_server import serve_robot
 from embodied.cli.arguments import add_address, add_robot_options, server_credentials
 from embodied.cli.waiting import serve_until_asked
 from embodied.errors import EmbodiedError
-from embodied.modules import is_address, open_robot
+from embodied.modules import is_address, open_robot, robot_origin
 from embodied.realtime import RealTimeRobot
 from embodied.types import Robot
 
@@ -46,7 +46,13 @@ def run(args: argparse.Namespace) -> int:
         return made[0]
 
     status = serve_until_asked(
-        lambda: serve_robot(make, args.address, insecure=args.insecure, credentials=credentials),
+        lambda: serve_robot(
+            make,
+            args.address,
+            insecure=args.insecure,
+            credentials=credentials,
+            origin=lambda: robot_origin(args.robot, dict(args.option)),
+        ),
         lambda: made[0].spec.name,
     )
     if isinstance(made[0], RealTimeRobot):

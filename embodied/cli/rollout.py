@@ -6,7 +6,9 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,12 +37,16 @@ from embodied.cli.rollout_protocol import policy_protocol, protocol_of, run_note
 from embodied.cli.teleoperation import DEVICES, add_teleoperator, asks_here, check_teleoperator, require_other_terminal
 from embodied.delay import MODES, Execution
 from embodied.errors import EmbodiedError
+from embodied.hosting import PolicyProcess
+from embodied.journal import FILE as JOURNAL
+from embodied.journal import Journal, Key
 from embodied.loop import FIRST_EVALUATION_SEED, MAX_STEPS, Episode, check_instruction
 from embodied.modules import is_address
 from embodied.output import output_folder
 from embodied.report import succeeded_alone
-from embodied.rollouts import EXPERT, InProcess, Job, Setup, Workers
+from embodied.rollouts import EXPERT, InProcess, Job, Setup
 from embodied.types import RobotSpec
+from embodied.workers import Workers
 
 if TYPE_CHECKING:
     from embodied.bridge.connection import Connection  # --help is quick without grpc
@@ -52,6 +58,10 @@ EXAMPLE = """examples:
       --task all --episodes 200 --workers 2 --remote --out runs/so101
   embodied rollout --robot envs.so101 --policy expert --task stack --episodes 20 --out runs/expert
   embodied rollout --robot 127.0.0.1:50051 --policy 127.0.0.1:50052 --task reach --episodes 5 --out runs/remote
+  embodied rollout --robot 127.0.0.1:50051,127.0.0.1:50061 --policy 127.0.0.1:50052 --task reach \\
+      --episodes 20 --out runs/two
+  embodied rollout --robot envs.metaworld --robot-env .venv-metaworld --workers 4 --policy policies.token \\
+      --checkpoint policies/checkpoints/so101 --shared-policy --task all --episodes 20 --resume --out runs/mt50
   embodied rollout --robot envs.so101 --policy policies.token --task push --episodes 50 --record 50 --out runs/push
   embodied rollout --robot envs.so101 --policy policies.token --task pick_place --episodes 100 \\
       --delay-ms 0,50,100,200,500 --workers 2 --out runs/delay
@@ -70,7 +80,12 @@ started so that it does: embodied serve policies.token --policy-option horizon=1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what is run, how often, and where it is written."""
-    parser.add_argument("--robot", required=True, metavar="MODULE|ADDRESS", help="as in envs.so101 or 127.0.0.1:50051")
+    parser.add_argument(
+        "--robot",
+        required=True,
+        metavar="MODULE|ADDRESS[,ADDRESS2]",
+        help="as in envs.so101 or 127.0.0.1:50051; several addresses share the episodes",
+    )
     parser.add_argument(
         "--policy", required=True, metavar="MODULE|ADDRESS", help=f"or {EXPERT!r}: the robot module's own scripted one"
     )
@@ -88,8 +103,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-steps", type=positive_int, default=MAX_STEPS, metavar="N", help="end an episode there")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for what is written")
     parser.add_argument("--force", action="store_true", help="replace an earlier report at --out")
-    parser.add_argument("--workers", type=positive_int, default=1, metavar="W", help="processes (default 1)")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted rollout left in DIR.partial, or begin"
+    )
+    parser.add_argument("--workers", type=positive_int, metavar="W", help="processes (default 1, or one an address)")
     parser.add_argument("--remote", action="store_true", help="drive the robot's module over gRPC, in its own process")
+    parser.add_argument(
+        "--robot-env",
+        type=Path,
+        metavar="DIR",
+        help="as --remote, hosted by the Python of this virtual environment, as in .venv-metaworld",
+    )
+    parser.add_argument(
+        "--shared-policy", action="store_true", help="one policy server for all workers, which answers them together"
+    )
     parser.add_argument("--videos", type=natural_int, default=2, metavar="K", help="for each task (default 2)")
     parser.add_argument(
         "--record", type=natural_int, default=0, metavar="K", help="for each task, as a LeRobot dataset (default 0)"
@@ -119,6 +146,12 @@ def _add_addressed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", metavar="HOW", help="raw, jpeg, jpeg:QUALITY or shared (default: what is quickest)")
 
 
+def robots_of(text: str) -> list[str]:
+    """Read addresses with commas between them; anything else is one robot."""
+    parts = text.split(",")
+    return parts if len(parts) > 1 and all(map(is_address, parts)) else [text]
+
+
 def delays(text: str) -> tuple[int, ...]:
     """Read milliseconds with commas between them."""
     found = tuple(dict.fromkeys(map(natural_int, text.split(","))))
@@ -129,19 +162,29 @@ def delays(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes; write report.json, summary.md, episodes.jsonl and what was asked to be watched, or nothing."""
+    args.robots = robots_of(args.robot)
+    args.robot = args.robots[0]  # the others are like it
+    args.workers = args.workers or len(args.robots)
     setup = _setup(args)
     began_s = time.monotonic()
-    with output_folder(args.out, marker="report.json", force=args.force, keep=rescue) as folder, claimed(folder):
+    begun = str(JOURNAL) if args.resume else None
+    keep = output_folder(args.out, marker="report.json", force=args.force, keep=rescue, begun=begun)
+    with keep as folder, claimed(folder):
         with _running(args, setup) as workers:
             opened, spec = workers.opened, workers.opened.spec
             policy = policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
             jobs = _jobs(args, spec, folder)
             for name in setup.cameras:
                 spec.camera(name)
-            results = dict(_progress(_noted(workers.run(jobs), folder / EPISODES), len(jobs)))
-        protocol = protocol_of(setup, spec, policy, jobs)
+            protocol = protocol_of(setup, opened, policy, jobs)
+            journal = Journal(folder, {**protocol, "executions": [e.to_dict() for e in _executions(args)]})
+            results = _from_before(journal, jobs)
+            resumed = len(results)
+            running = workers.run([job for job in jobs if job not in results])
+            results |= dict(_progress(_noted(running, folder, journal, results), len(jobs), results))
         ordered = {job: results[job] for job in jobs}
-        write(folder, protocol, ordered, run_notes(args, time.monotonic() - began_s))
+        journal.close()
+        write(folder, protocol, ordered, run_notes(args, opened, time.monotonic() - began_s, resumed))
         summary = (folder / "summary.md").read_text(encoding="utf-8")
     print(summary)
     also = [RECORDING] * bool(args.record) + [DELAYS] * (args.delay_ms is not None)
@@ -149,15 +192,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _running(args: argparse.Namespace, setup: Setup) -> Workers | InProcess:
+@contextmanager
+def _running(args: argparse.Namespace, setup: Setup) -> Iterator[Workers | InProcess]:
     """Run where the terminal is if somebody is asked something there, else in processes of their own."""
-    if args.intervene:
-        from embodied.cli.intervention import watched  # what nobody watches needs no terminal
+    with ExitStack() as stack:
+        if args.shared_policy:
+            server = stack.enter_context(PolicyProcess(setup.policy, setup.checkpoint, setup.policy_options))
+            setup = replace(setup, shared_policy=server.address)
+        if args.intervene:
+            from embodied.cli.intervention import watched  # what nobody watches needs no terminal
 
-        return InProcess(setup, lambda robot: watched(args, robot))
-    if args.workers == 1 and not args.remote and asks_here(args.robot, dict(args.option)):
-        return InProcess(setup)
-    return Workers(setup, args.workers)
+            yield stack.enter_context(InProcess(setup, lambda robot: watched(args, robot)))
+        elif args.workers == 1 and not (args.remote or args.robot_env) and asks_here(args.robot, dict(args.option)):
+            yield stack.enter_context(InProcess(setup))
+        else:
+            robots = args.robots if len(args.robots) > 1 else args.robots * args.workers
+            setups = [replace(setup, robot=robot) for robot in robots]
+            yield stack.enter_context(Workers(setups, lambda words: print(f"\n{words}", file=sys.stderr)))
 
 
 def _setup(args: argparse.Namespace) -> Setup:
@@ -170,10 +221,11 @@ def _setup(args: argparse.Namespace) -> Setup:
         raise EmbodiedError(
             f"--seed {args.seed} may have been a demonstration's; evaluations begin at {FIRST_EVALUATION_SEED}"
         )
-    if args.policy == EXPERT and (args.remote or is_address(args.robot)):
+    if args.policy == EXPERT and (args.remote or args.robot_env or is_address(args.robot)):
         raise EmbodiedError("an expert reads the simulator itself, which is not at hand over gRPC")
-    if is_address(args.robot) and args.workers > 1:
-        raise EmbodiedError(f"the robot at {args.robot} has one operator at a time; --workers must be 1")
+    if args.resume and args.record:
+        raise EmbodiedError("what was recorded before is not gone on with: --resume goes without --record")
+    _check_workers(args)
     if args.videos and not (find_spec("av") and find_spec("cv2")):
         raise EmbodiedError("videos need av and cv2: pip install 'embodied-runtime[record]', or say --videos 0")
     if args.record and not (find_spec("pyarrow") and find_spec("cv2")):
@@ -187,6 +239,7 @@ def _setup(args: argparse.Namespace) -> Setup:
         robot_options=dict(args.option),
         policy_options=dict(args.policy_option),
         remote=args.remote,
+        environment=args.robot_env,
         instruction=None if args.instruction is None else check_instruction(args.instruction),
         max_steps=args.max_steps,
         cameras=tuple(args.camera),
@@ -195,9 +248,30 @@ def _setup(args: argparse.Namespace) -> Setup:
     )
 
 
+def _check_workers(args: argparse.Namespace) -> None:
+    """Raise EmbodiedError for workers that could not all have a robot, or a policy."""
+    if is_address(args.robot) and args.workers != len(args.robots):
+        raise EmbodiedError(
+            f"a robot at an address has one operator at a time: --workers must be {len(args.robots)}, one an address"
+        )
+    if len(set(args.robots)) < len(args.robots):
+        raise EmbodiedError(f"--robot names an address twice: {','.join(args.robots)}")
+    if args.robot_env and is_address(args.robot):
+        raise EmbodiedError(f"--robot-env goes with a robot's module, and {args.robot} is served already")
+    if args.shared_policy and (args.policy == EXPERT or is_address(args.policy)):
+        raise EmbodiedError(f"--shared-policy goes with a policy's module, and {args.policy} is none")
+    if args.shared_policy:
+        from embodied.bridge.policy_server import MAX_SESSIONS
+
+        if args.workers > MAX_SESSIONS:
+            raise EmbodiedError(
+                f"a policy server has room for {MAX_SESSIONS} sessions, and --workers is {args.workers}"
+            )
+
+
 def _connection(args: argparse.Namespace) -> Connection | None:
     robot, policy = is_address(args.robot), is_address(args.policy)
-    either, driven = "a robot or a policy at an address", robot or args.remote
+    either, driven = "a robot or a policy at an address", robot or args.remote or bool(args.robot_env)
     needs = {  # option -> whether it does anything here, and what it goes with
         "tls": (robot or policy, either),
         "token": (robot or policy, either),
@@ -247,25 +321,42 @@ def _executions(args: argparse.Namespace) -> list[Execution]:
     return [Execution(mode, ms) for ms in args.delay_ms for mode in ([args.mode] if args.mode else MODES)]
 
 
-def _noted(results: Iterator[tuple[Job, Episode]], file: Path) -> Iterator[tuple[Job, Episode]]:
-    """Write each episode's line as it ends, so that a fault loses none."""
-    with file.open("w", encoding="utf-8", buffering=1) as lines:
+def key_of(job: Job) -> Key:
+    """Return what an episode is known by in the journal of its rollout."""
+    return (job.task, job.seed, *job.execution.to_dict().values())
+
+
+def _from_before(journal: Journal, jobs: Sequence[Job]) -> dict[Job, Episode]:
+    """Return the jobs that are done, but for those whose video was not asked for then."""
+    found = {job: journal.finished.get(key_of(job)) for job in jobs if job.video is None or job.video.exists()}
+    return {job: episode for job, episode in found.items() if episode is not None}
+
+
+def _noted(
+    results: Iterator[tuple[Job, Episode]], folder: Path, journal: Journal, before: Mapping[Job, Episode]
+) -> Iterator[tuple[Job, Episode]]:
+    """Write each episode as it ends, so that a fault loses none: its line, after those from before, and the journal."""
+    with (folder / EPISODES).open("w", encoding="utf-8", buffering=1) as lines:
+        lines.writelines(episode_line(*result) for result in before.items())
         for job, episode in results:
             lines.write(episode_line(job, episode))
+            journal.add(key_of(job), episode)
             yield job, episode
 
 
-def _progress(results: Iterator[tuple[Job, Episode]], total: int) -> Iterable[tuple[Job, Episode]]:
+def _progress(
+    results: Iterator[tuple[Job, Episode]], total: int, before: Mapping[Job, Episode]
+) -> Iterable[tuple[Job, Episode]]:
     if not find_spec("tqdm"):
         yield from results
         return
     from tqdm import tqdm  # a robot's own computer need not have it
 
-    successes = 0
+    done, successes = len(before), sum(map(succeeded_alone, before.values()))
     interval_s = 0.1 if sys.stderr.isatty() else 10.0  # a log file wants few lines
-    with tqdm(total=total, unit="episode", dynamic_ncols=True, mininterval=interval_s) as bar:
-        for done, (job, episode) in enumerate(results, 1):
-            successes += succeeded_alone(episode)
+    with tqdm(total=total, initial=done, unit="episode", dynamic_ncols=True, mininterval=interval_s) as bar:
+        for job, episode in results:
+            done, successes = done + 1, successes + succeeded_alone(episode)
             bar.set_postfix_str(f"{successes}/{done} succeeded", refresh=False)
             bar.update()
             yield job, episode

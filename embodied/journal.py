@@ -1,0 +1,80 @@
+"""The finished episodes of a rollout, a line each: one that was interrupted goes on from it as if it had not been."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from embodied.comparison import protocol_differences
+from embodied.errors import EmbodiedError
+from embodied.loop import Cycle, Episode
+from embodied.types import Fault, Intervention
+
+FILE = Path("journal.jsonl")  # in the output folder, while the rollout runs
+
+Key = tuple[Any, ...]  # task, seed, mode, delay_ms
+
+
+class JournalError(EmbodiedError):
+    """An interrupted rollout that cannot be gone on with as asked."""
+
+
+class Journal:
+    """Appends each episode as it ends. What add() has returned from survives the death of this process."""
+
+    def __init__(self, folder: Path, protocol: Mapping[str, Any]) -> None:
+        """Begin, or go on where protocol is that of the journal in folder; raise JournalError where it is another."""
+        self._path = folder / FILE
+        self.finished: dict[Key, Episode] = {}
+        if self._path.exists():
+            self._read(json.loads(json.dumps(protocol)))
+        else:
+            self._append(protocol)
+
+    def add(self, key: Key, episode: Episode) -> None:
+        """Append an episode."""
+        self._append({"key": key, "episode": asdict(episode)})
+
+    def close(self) -> None:
+        """Remove the file: the rollout is over."""
+        self._path.unlink(missing_ok=True)
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, separators=(",", ":"), default=_plain) + "\n")
+
+    def _read(self, protocol: Mapping[str, Any]) -> None:
+        """Read what is whole, and cut off a last line that a kill left torn."""
+        data = self._path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            self._path.write_bytes(whole)
+        entries = [json.loads(line) for line in whole.splitlines()]
+        if not entries:
+            self._append(protocol)
+            return
+        if differences := protocol_differences(entries[0], protocol):
+            lines = "".join(f"\n  - {difference}" for difference in differences)
+            raise JournalError(
+                f"{self._path.parent} holds another rollout, begun as the first of each pair says:{lines}"
+            )
+        self.finished = {tuple(entry["key"]): _episode(entry["episode"]) for entry in entries[1:]}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Return what numpy calls a number as Python does; a robot may have counted in either."""
+    return value.item()
+
+
+def _episode(data: dict[str, Any]) -> Episode:
+    """Read what asdict wrote."""
+    groups: dict[str, Any] = {
+        "cycles": tuple(Cycle(**cycle) for cycle in data["cycles"]),
+        "interventions": tuple(Intervention(**each) for each in data["interventions"]),
+        "faults": tuple(Fault(**each) for each in data["faults"]),
+        "health": {name: tuple(ends) for name, ends in data["health"].items()},
+    }
+    return Episode(**{**data, **groups})
