@@ -1,0 +1,94 @@
+"""One gym-aloha task in its simulator: begun from its seed alone, drawn only when asked for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import OrderedDict
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from embodied.types import Frame, Vector
+from envs.aloha_arm import JOINTS, SIDES, Pose
+from envs.cameras import Cameras
+
+Array = NDArray[np.float64]
+
+CAMERA = "top"
+SUCCESS = 4.0  # the highest reward of both tasks
+# The task's objects, the one to be moved first, and their half sizes in m.
+OBJECTS = {
+    "transfer_cube": {"box": (0.02, 0.02, 0.02)},
+    "insertion": {"peg": (0.06, 0.01, 0.01), "socket": (0.06, 0.022, 0.022)},
+}
+_SIGNS = np.array(list(itertools.product((-1, 1), repeat=3)), np.float64)
+
+
+class AlohaScene:
+    """A task's environment; where its objects are no policy may see."""
+
+    def __init__(self, task: str, *, size: int, effects: bool) -> None:
+        from gym_aloha.env import AlohaEnv  # two seconds that only an episode needs
+
+        self.task = task
+        self._env: Any = AlohaEnv(task)._env
+        self._env.task.get_observation = lambda physics: OrderedDict()  # its own draws three pictures of 640 x 480
+        self.model: mujoco.MjModel = self._env.physics.model.ptr
+        self.data: mujoco.MjData = self._env.physics.data.ptr
+        if not effects:
+            self.model.vis.quality.offsamples = 0
+        self._cameras = Cameras(self.model, size, effects=effects)
+        self.fovy_deg = float(self.model.camera(CAMERA).fovy[0])
+        names = [f"vx300s_{side}/{joint}" for side in SIDES for joint in JOINTS]
+        self._joints = np.array([self.model.joint(name).qposadr[0] for name in names]).reshape(2, len(JOINTS))
+
+    def begin(self, seed: int) -> None:
+        """Lay the scene out by seed alone; gym-aloha's own reset draws three pictures of it."""
+        from gym_aloha.tasks.sim import BOX_POSE
+        from gym_aloha.utils import sample_box_pose, sample_insertion_pose
+
+        # A global of gym-aloha's, from which its task takes the objects' poses.
+        cube = self.task == "transfer_cube"
+        BOX_POSE[0] = sample_box_pose(seed) if cube else np.concatenate(sample_insertion_pose(seed))
+        self._env.reset()
+
+    def step(self, action: Array) -> float:
+        """Carry out one action (14,); return gym-aloha's reward, 0 to 4."""
+        return float(self._env.step(action).reward)
+
+    def state(self) -> Array:
+        """Return the joints and grippers (14,) as gym-aloha tells them."""
+        return np.asarray(self._env.task.get_qpos(self._env.physics))
+
+    def joints_rad(self, side: str) -> Array:
+        """Return the joints (6,) of an arm."""
+        return self.data.qpos[self._joints[SIDES.index(side)]].copy()
+
+    def pose(self, name: str) -> Pose:
+        """Return where an object is."""
+        body = self.data.body(name)
+        return Pose(body.xpos.copy(), body.xmat.reshape(3, 3).copy())
+
+    def frame(self) -> Frame:
+        """Draw the frame (size, size, 3): the middle of gym-aloha's own, which is wider."""
+        return self._cameras.draw(self.data, (CAMERA,))[CAMERA]
+
+    def box(self, name: str) -> Vector:
+        """Return an object's box (y1, x1, y2, x2) in the frame, fractions from the top left."""
+        pose = self.pose(name)
+        corners = pose.position_m + (_SIGNS * OBJECTS[self.task][name]) @ pose.rotation.T
+        view = self.data.camera(CAMERA)
+        local = (corners - view.xpos) @ view.xmat.reshape(3, 3)  # x right, y up, looking along -z
+        scale = 0.5 / math.tan(math.radians(self.fovy_deg) / 2)
+        across = 0.5 + scale * local[:, 0] / -local[:, 2]
+        down = 0.5 - scale * local[:, 1] / -local[:, 2]
+        edges = np.array([down.min(), across.min(), down.max(), across.max()])
+        return np.asarray(np.clip(edges, 0.0, 1.0), np.float32)
+
+    def close(self) -> None:
+        """Let go of the renderer and the simulator."""
+        self._cameras.close()
+        self._env.close()
