@@ -23,7 +23,10 @@ MOST_RAD = 0.3  # of a joint in one iteration
 
 @dataclass(frozen=True)
 class Pose:
-    """A place (3,) m and a rotation (3, 3) in the world; a tool's x axis points along its fingers, y from one to another."""
+    """A place (3,) m and a rotation (3, 3) in the world.
+
+    A tool's x axis points along its fingers, its y axis from one to the other.
+    """
 
     position_m: Array
     rotation: Array

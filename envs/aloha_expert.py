@@ -33,11 +33,14 @@ MEETING_M = np.array([0.0, 0.5, 0.25])
 SOCKET_M = np.array([-0.09, 0.5, 0.2])
 APART_M = 0.16  # between peg and socket before they are brought together
 TOGETHER_M = 0.095  # the peg meets the pin in the socket at 0.1
+WAITING_M = 0.12  # of the left tool before the meeting
+SHORT_M = 0.008  # of the cube's middle, so that the left tool's tips end 9 mm beyond it
+ALONG = np.array([1.0, 0.0, 0.0])  # from the left arm to the right one
 OPEN, SHUT = 1.0, 0.0
 
 
 def facing(side: str, pitch_rad: float = 0.0, roll_rad: float = 0.0) -> Array:
-    """Return the rotation of a tool that points away from its own arm, pitched below level, rolled about its fingers."""
+    """Return the rotation of a tool that points away from its arm, pitched below level, rolled about its fingers."""
     inward = 1.0 if side == "left" else -1.0
     along = np.array([inward * np.cos(pitch_rad), 0.0, -np.sin(pitch_rad)])
     closing = np.array([0.0, inward, 0.0])
@@ -79,25 +82,25 @@ class Stage:
 
 
 def _reach(view: View) -> dict[str, Pose]:
-    return {"right": view.grasping("right", "box", back_m=HOVER_M), "left": _waiting(0.12)}
+    return {"right": view.grasping("right", "box", back_m=HOVER_M), "left": _waiting(WAITING_M)}
 
 
 def _grasp(view: View) -> dict[str, Pose]:
-    return {"right": view.grasping("right", "box"), "left": _waiting(0.12)}
+    return {"right": view.grasping("right", "box"), "left": _waiting(WAITING_M)}
 
 
 def _carry(view: View) -> dict[str, Pose]:
-    return {"right": view.holding("right", Pose(MEETING_M, np.eye(3))), "left": _waiting(0.12)}
+    return {"right": view.holding("right", Pose(MEETING_M, np.eye(3))), "left": _waiting(WAITING_M)}
 
 
 def _meet(view: View) -> dict[str, Pose]:
     place = view.scene.pose("box").position_m
-    return {"left": Pose(place - [0.008, 0.0, 0.0], _waiting(0.0).rotation)}
+    return {"left": Pose(place - SHORT_M * ALONG, _waiting(0.0).rotation)}
 
 
 def _waiting(away_m: float) -> Pose:
     """Return the left tool's pose before the meeting, its fingers one above the other: the right one's are abreast."""
-    return Pose(MEETING_M - [away_m, 0.0, 0.0], facing("left", roll_rad=np.pi / 2))
+    return Pose(MEETING_M - away_m * ALONG, facing("left", roll_rad=np.pi / 2))
 
 
 def _reach_both(view: View) -> dict[str, Pose]:
@@ -115,7 +118,7 @@ def _grasp_both(view: View) -> dict[str, Pose]:
 
 
 def _lift_both(view: View) -> dict[str, Pose]:
-    peg = Pose(SOCKET_M + [APART_M, 0.0, 0.0], np.eye(3))
+    peg = Pose(SOCKET_M + APART_M * ALONG, np.eye(3))
     return {
         "right": view.holding("right", peg),
         "left": view.holding("left", Pose(SOCKET_M, np.eye(3))),
@@ -123,7 +126,7 @@ def _lift_both(view: View) -> dict[str, Pose]:
 
 
 def _insert(view: View) -> dict[str, Pose]:
-    ahead = Pose(np.array([TOGETHER_M, 0.0, 0.0]), np.eye(3))
+    ahead = Pose(TOGETHER_M * ALONG, np.eye(3))
     return {
         "right": view.holding("right", view.scene.pose("socket").of(ahead)),
         "left": view.holding("left", Pose(SOCKET_M, np.eye(3))),
@@ -163,7 +166,7 @@ class Expert:
         scene = self._scene
         self._arms = {side: ArmKinematics(scene.model, side) for side in SIDES}
         self._script = SCRIPTS[scene.task]
-        self._stage = self._periods = 0
+        self._stage = self._periods = self._waited = 0
         self._joints = {side: scene.joints_rad(side) for side in SIDES}
         self._held: dict[str, Pose] = {}
         self._told = {side: arm.pose(self._joints[side]) for side, arm in self._arms.items()}

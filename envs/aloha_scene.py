@@ -65,7 +65,7 @@ class AlohaScene:
 
     def joints_rad(self, side: str) -> Array:
         """Return the joints (6,) of an arm."""
-        return self.data.qpos[self._joints[SIDES.index(side)]].copy()
+        return np.asarray(self.data.qpos[self._joints[SIDES.index(side)]])
 
     def pose(self, name: str) -> Pose:
         """Return where an object is."""

@@ -47,8 +47,9 @@ LEAD = 75.0  # px ahead of the pusher that it is told to go: at 5 times that a s
 LEADS = (90.0, 60.0, 40.0, 25.0, 12.0, 5.0)  # on its way round the T, as far as it does not swing out into it
 STIFFNESS, DAMPING, TICK_S = 100.0, 20.0, 0.01  # of the pusher's controller in gym-pusht
 SWING_TICKS = 40
-ARRIVED = 1.5
-DRIFT = 4.0  # px off its prediction at which a push is planned anew
+ARRIVED = 1.5  # px from where a push begins
+DONE = 0.7  # px from where it ends
+DRIFT, NUDGED = 4.0, 2.0  # px of a corner off its prediction at which a push is planned anew, under way or before it
 # Off every corner of the T, those of its inner corners too, in its own frame.
 _RING = CORNERS + 22.0 * np.array([(-1, -1), (1, -1), (1, 1), (1, 1), (1, 1), (-1, 1), (-1, 1), (-1, 1)])
 
@@ -59,8 +60,8 @@ class Push:
 
     start: Array  # (2,) px
     end: Array  # (2,)
-    poses: Array  # (n, 3) of the T, after each stride
-    left: float  # px of misplacement after it
+    before: Array  # (3,) the T's pose
+    poses: Array  # (n, 3) its poses after each stride
 
 
 class Expert:
@@ -85,13 +86,12 @@ class Expert:
         return [PoseAction(np.clip(aim, 0.0, BOARD).astype(np.float32))]
 
     def _over(self, chosen: Push, pusher: Array, pose: Array) -> bool:
-        """Whether a push is done, or went otherwise than it was meant to."""
+        """Whether a push is done, or the T is not where it was meant to be by now."""
         if not self._pushing:
-            return False
+            return _apart(pose, chosen.before) > NUDGED
         gone = float(np.linalg.norm(pusher - chosen.start)) / STRIDE
         expected = chosen.poses[int(np.clip(round(gone), 0, len(chosen.poses) - 1))]
-        off = float(np.abs(place(CORNERS, pose) - place(CORNERS, expected)).max())
-        return off > DRIFT or bool(np.linalg.norm(chosen.end - pusher) < 0.7)
+        return _apart(pose, expected) > DRIFT or bool(np.linalg.norm(chosen.end - pusher) < DONE)
 
     def _aim(self, chosen: Push, moving: tuple[Array, Array], pose: Array) -> Array:
         pusher, velocity = moving
@@ -119,7 +119,7 @@ def plan(pusher: Array, pose: Array) -> Push:
     score = np.minimum(total[strides, indices], spent + _second(ends, poses[strides, indices]))
     best = int(score.argmin())
     stride, index = strides[best], indices[best]
-    return Push(pushes.starts[index], ends[best], poses[: stride + 1, index], float(costs[stride, index]))
+    return Push(pushes.starts[index], ends[best], pose, poses[: stride + 1, index])
 
 
 def _reach(pusher: Array, starts: Array, pose: Array) -> Array:
@@ -226,6 +226,11 @@ def _is_clear(start: Array, end: Array, pose: Array) -> bool:
     gap = clearance(points, pose)
     least = np.minimum(PUSHER_RADIUS + ROOM, np.minimum(gap[0], gap[-1]) + 0.5 * near)
     return bool((gap >= least - 1e-6).all())
+
+
+def _apart(pose: Array, other: Array) -> float:
+    """Return how far apart in x or y, px, two poses (3,) put a corner of the T at most."""
+    return float(np.abs(place(CORNERS, pose) - place(CORNERS, other)).max())
 
 
 def _length(way: list[Array]) -> float:
