@@ -44,15 +44,18 @@ def make(
     embodiment: str | None = None,
     backbone: str | None = None,
     vision: str | None = None,
+    rows: int | None = None,
 ) -> TokenPolicy:
     """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again.
 
     embodiment is the name of the robot it is to drive, by default whichever it is begun with; backbone and vision are
-    where its pretrained folders are now, if not where they were when it was trained.
+    where its pretrained folders are now, if not where they were when it was trained. rows is how many observations a
+    forward pass answers, always, filled up where fewer ask: an answer is then the same to the last bit whoever else
+    asks at the same time, where it else differs in the rounding of sums (in passes of one thread, as a server's are).
     """
     base, sight = (Path(folder) if folder else None for folder in (backbone, vision))
     loaded = load_checkpoint(Path(checkpoint), backbone=base, vision=sight)
-    return TokenPolicy(loaded, horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment)
+    return TokenPolicy(loaded, horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment, rows=rows)
 
 
 class TokenPolicy:
@@ -66,14 +69,17 @@ class TokenPolicy:
         mode: Literal["pose", "text"] = "pose",
         ensemble: bool = True,
         embodiment: str | None = None,
+        rows: int | None = None,
     ) -> None:
         """Act as make says; a horizon of None is all of a chunk, for one who says himself when to look again."""
         if not isinstance(ensemble, bool):  # the command line hands over text where it reads no JSON
             raise EmbodiedError(f"ensemble is {ensemble!r}; it takes true or false")
         if mode not in ("pose", "text"):
             raise EmbodiedError(f"no output mode {mode!r}; a token policy has ['pose', 'text']")
+        if rows is not None and (rows < 1 or mode == "text"):
+            raise EmbodiedError(f"rows is {rows} in mode {mode}; it is at least 1, and goes with mode pose")
         self.checkpoint, self.mode, self.ensemble = checkpoint, mode, ensemble
-        self._horizon, self._embodiment = horizon, embodiment
+        self._horizon, self._embodiment, self._rows = horizon, embodiment, rows
         self._drive(checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment))
         self.labels: dict[str, Vector] = {}  # where the policy believes the named things are
         self.outside = 0  # state numbers so far that lay out of their field's range
@@ -142,20 +148,27 @@ class TokenPolicy:
         """Return what each policy, forks of one another, answers to its observation, or refuses it with.
 
         One forward pass answers all of one robot. Sums are then taken in another order than for one alone, so logits
-        differ in their last bits.
+        differ in their last bits, unless each pass is of the same number of rows.
         """
         refusals = [policy._refusal(observation) for policy, observation in zip(policies, observations, strict=True)]
         asked = [row for row, refusal in enumerate(refusals) if refusal is None]
         answers: dict[int, Sequence[Action]] = {}
         for robot in dict.fromkeys(policies[row].plan.spec.name for row in asked):
             rows = [row for row in asked if policies[row].plan.spec.name == robot]
-            found = _answer([policies[row] for row in rows], [observations[row] for row in rows])
-            answers.update(zip(rows, found, strict=True))
+            at_once = policies[rows[0]]._rows or len(rows)
+            for some in (rows[start : start + at_once] for start in range(0, len(rows), at_once)):
+                found = _answer([policies[row] for row in some], [observations[row] for row in some])
+                answers.update(zip(some, found, strict=True))
         return [answers[row] if refusal is None else refusal for row, refusal in enumerate(refusals)]
 
     def _like(self, *, horizon: int | None, ensemble: bool) -> TokenPolicy:
         return TokenPolicy(
-            self.checkpoint, horizon=horizon, mode=self.mode, ensemble=ensemble, embodiment=self._embodiment
+            self.checkpoint,
+            horizon=horizon,
+            mode=self.mode,
+            ensemble=ensemble,
+            embodiment=self._embodiment,
+            rows=self._rows,
         )
 
     def _plan_for(self, spec: RobotSpec) -> Plan:
@@ -244,11 +257,14 @@ def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]
     """Answer observations that can be read, of forks of one policy, in one forward pass."""
     first = policies[0]
     plan, model = first.plan, first.checkpoint.model
-    instructions = [policy._instruction or [] for policy in policies]
     past = [policy._memory.recall(o) for policy, o in zip(policies, observations, strict=True)]
+    # Rows that nobody asked for are like the first, and what they are answered goes nowhere.
+    filled = [*range(len(policies)), *[0] * ((first._rows or 0) - len(policies))]
+    instructions = [policies[row]._instruction or [] for row in filled]
+    shown, past = [observations[row] for row in filled], [past[row] for row in filled]
     gaps = Gaps(past=np.array([there for _, there in past]).reshape(len(past), plan.history))
-    sequences = lay_out(plan, instruction=instructions, state=np.stack([o.state for o in observations]), gaps=gaps)
-    frames = [torch.from_numpy(np.stack([o.frames[c.name] for o in observations])) for c in plan.spec.cameras]
+    sequences = lay_out(plan, instruction=instructions, state=np.stack([o.state for o in shown]), gaps=gaps)
+    frames = [torch.from_numpy(np.stack([o.frames[c.name] for o in shown])) for c in plan.spec.cameras]
     remembered = torch.from_numpy(np.stack([frames for frames, _ in past])) if plan.history else None
     (answers,) = model(Batch((Part(plan, sequences, frames, remembered),)), use_cache=first.mode == "text")
     located, outside = mean_bins(answers.locate).numpy(), sequences.outside.sum(1)

@@ -35,7 +35,7 @@ class PolicyDescription:
     name: str
     spec: RobotSpec | None  # the robot it was trained with; None: it says nothing, as for one that takes any robot
     chunk: int  # actions in a reply; 0: not fixed
-    origin: Origin = field(default_factory=Origin)  # what the server says that it was made from; nothing where it does not
+    origin: Origin = field(default_factory=Origin)  # what the server says that it was made from
 
 
 class RemotePolicy:
