@@ -10,6 +10,7 @@ from typing import Any
 
 from embodied.comparison import protocol_differences
 from embodied.errors import EmbodiedError
+from embodied.failures import Failure
 from embodied.loop import Cycle, Episode
 from embodied.types import Fault, Intervention
 
@@ -75,6 +76,7 @@ def _episode(data: dict[str, Any]) -> Episode:
         "cycles": tuple(Cycle(**cycle) for cycle in data["cycles"]),
         "interventions": tuple(Intervention(**each) for each in data["interventions"]),
         "faults": tuple(Fault(**each) for each in data["faults"]),
+        "failure": Failure(**failure) if (failure := data.get("failure")) else None,
         "health": {name: tuple(ends) for name, ends in data["health"].items()},
     }
     return Episode(**{**data, **groups})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from embodied.errors import InvalidActionError, InvalidInstructionError, InvalidObservationError
+from embodied.failures import Failure
 from embodied.types import Action, Fault, Intervention, Observation, Policy, Robot, Step
 
 FIRST_EVALUATION_SEED = 1_000_000  # demonstrations draw from below, so no policy is judged on what it was shown
@@ -27,6 +28,16 @@ class Observer(Protocol):
 
     def ended(self, success: bool) -> None:
         """See the outcome."""
+
+
+class Witness(Protocol):
+    """Sees how an episode goes without asking for more frames than the policy does."""
+
+    def began(self, observation: Observation) -> None:
+        """See the first observation."""
+
+    def decided(self, step: Step) -> None:
+        """See the step with which a decision's actions ended."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Episode:
     policy_counts: Mapping[str, int] = field(default_factory=dict)  # what the policy counted, as an AsyncPolicy does
     faults: tuple[Fault, ...] = ()  # what the robot said was wrong with it, each part and kind once
     health: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # least and most of what it measured
+    failure: Failure | None = None  # why it failed, where the robot tells the truth about it
 
 
 def run_episode(
@@ -69,6 +81,7 @@ def run_episode(
     instruction: str | None = None,
     max_steps: int = MAX_STEPS,
     observers: Sequence[Observer] = (),
+    witnesses: Sequence[Witness] = (),
 ) -> Episode:
     """Run one episode to its end, or for exactly max_steps, and return what came of it.
 
@@ -91,6 +104,8 @@ def run_episode(
     policy.reset(instruction, robot.spec)
     for observer in observers:
         observer.began(observation)
+    for witness in witnesses:
+        witness.began(observation)
     tally = _Tally()
     while not tally.done and tally.spent < max_steps:
         robot.spec.check_observation(observation)
@@ -104,6 +119,8 @@ def run_episode(
             break
         observation = steps[-1][0].observation
         tally.add(decision, steps)
+        for witness in witnesses:
+            witness.decided(steps[-1][0])
     for observer in observers:
         observer.ended(tally.success)
     return Episode(

@@ -31,9 +31,7 @@ def versions_here() -> dict[str, str]:
     return {"python": platform.python_version(), "platform": platform.platform(), **installed(PACKAGES)}
 
 
-def with_defaults(
-    make: Callable[..., Any], options: Mapping[str, Any], *, leave: Sequence[str] = ()
-) -> dict[str, Any]:
+def with_defaults(make: Callable[..., Any], options: Mapping[str, Any], *, leave: Sequence[str] = ()) -> dict[str, Any]:
     """Return the options with make's defaults that JSON can spell, but for some: a default may change some day."""
     defaults = {p.name: p.default for p in inspect.signature(make).parameters.values() if p.name not in leave}
     plain = {key: value for key, value in defaults.items() if isinstance(value, bool | int | float | str)}

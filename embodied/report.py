@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,7 @@ def summarise(report: Report) -> str:
         f"Safety interventions: {_counts(safety['interventions'])}.",
         f"Actions: {_counts(report['actions'])}.",
     ]
+    lines += _causes(report["tasks"])
     for name, task in report["tasks"].items():
         if "helped" in task:
             helped, episodes = sum(task["helped"]), task["episodes"]
@@ -103,6 +104,18 @@ def summarise(report: Report) -> str:
         lines.append(f"Checkpoint {policy['checkpoint_sha256'][:16]}.")
     lines.append(f"Protocol {report['protocol_hash'][:16]}.")
     return "\n".join(lines) + "\n"
+
+
+def _causes(tasks: Mapping[str, Any]) -> list[str]:
+    """Return a table of why episodes failed, the most frequent cause first, as lines; none where no robot told."""
+    by_cause = Counter[str]()
+    of_task: dict[str, Counter[str]] = {}
+    for name, task in tasks.items():
+        for failure in task.get("failures", []):
+            by_cause[failure["cause"]] += 1
+            of_task.setdefault(failure["cause"], Counter())[name] += 1
+    rows = [[cause, count, _counts(dict(of_task[cause].most_common(4)))] for cause, count in by_cause.most_common()]
+    return ["", *table(["why episodes failed", "", "mostly"], rows), ""] if rows else []
 
 
 def own_result(task: Mapping[str, Any]) -> tuple[int, tuple[float, float]]:
@@ -180,7 +193,14 @@ def _task_report(episodes: Sequence[Episode]) -> dict[str, Any]:
         "steps": steps,
         "steps_median": float(np.median(steps)),
         **_help(episodes),
+        **_failures(episodes),
     }
+
+
+def _failures(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return why episodes failed, where the robot tells: each by its seed, sorted by cause."""
+    told = [{"seed": e.seed, **asdict(e.failure)} for e in episodes if e.failure is not None]
+    return {"failures": sorted(told, key=lambda one: (one["cause"], one["seed"]))} if told else {}
 
 
 def _help(episodes: Sequence[Episode]) -> dict[str, Any]:

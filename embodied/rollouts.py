@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from embodied.delay import SYNC, Execution, executing
 from embodied.errors import EmbodiedError
+from embodied.failures import Trace
 from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, Observer, run_episode
 from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot, robot_origin
@@ -19,6 +20,7 @@ from embodied.types import Policy, Robot, RobotSpec
 
 if TYPE_CHECKING:
     from embodied.bridge.connection import Connection
+    from embodied.recording.strip import FilmStrip
 
 EXPERT = "expert"  # in a policy's place: the scripted expert that the robot's own module offers
 
@@ -51,6 +53,7 @@ class Job:
     execution: Execution = SYNC
     video: Path | None = None
     recording: Path | None = None  # the spool of this episode
+    strip: Path | None = None  # frames of it in a row, should it fail
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,10 @@ def _open_policy(setup: Setup, robot: Robot) -> OpenPolicy:
 
 def run_job(job: Job, setup: Setup, robot: Robot, policy: Policy, watch: Watch) -> Episode:
     """Run one episode, and write what the job wants of it."""
+    trace, strip = Trace(robot.spec.state), _strip(job, setup, robot.spec)
     with contextlib.ExitStack() as stack:
         watched = watch(stack.enter_context(executing(policy, job.execution, robot.spec)))
-        return run_episode(
+        episode = run_episode(
             robot,
             watched,
             task=job.task,
@@ -157,7 +161,22 @@ def run_job(job: Job, setup: Setup, robot: Robot, policy: Policy, watch: Watch) 
             instruction=setup.instruction,
             max_steps=setup.max_steps,
             observers=list(_observers(job, setup, robot.spec, watched, stack)),
+            witnesses=[trace, strip] if strip else [trace],
         )
+    if episode.success:
+        return episode
+    failure = trace.failure()
+    if strip is not None and job.strip is not None:
+        strip.write(job.strip, f"{job.task}, seed {job.seed}: {failure.cause if failure else 'failed'}")
+    return replace(episode, failure=failure)
+
+
+def _strip(job: Job, setup: Setup, spec: RobotSpec) -> FilmStrip | None:
+    if job.strip is None or not spec.cameras:
+        return None
+    from embodied.recording.strip import FilmStrip  # needs cv2, as little else here does
+
+    return FilmStrip(setup.cameras[0] if setup.cameras else spec.cameras[0].name)
 
 
 def _observers(

@@ -27,6 +27,7 @@ from embodied.cli.rollout_output import (
     EPISODES,
     RECORDING,
     SPOOLS,
+    STRIPS,
     VIDEOS,
     claimed,
     episode_line,
@@ -118,6 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shared-policy", action="store_true", help="one policy server for all workers, which answers them together"
     )
     parser.add_argument("--videos", type=natural_int, default=2, metavar="K", help="for each task (default 2)")
+    parser.add_argument("--strips", action="store_true", help="a picture of one failure a task: frames of it in a row")
     parser.add_argument(
         "--record", type=natural_int, default=0, metavar="K", help="for each task, as a LeRobot dataset (default 0)"
     )
@@ -228,6 +230,8 @@ def _setup(args: argparse.Namespace) -> Setup:
     _check_workers(args)
     if args.videos and not (find_spec("av") and find_spec("cv2")):
         raise EmbodiedError("videos need av and cv2: pip install 'embodied-runtime[record]', or say --videos 0")
+    if args.strips and not find_spec("cv2"):
+        raise EmbodiedError("film strips need cv2: pip install 'embodied-runtime[record]'")
     if args.record and not (find_spec("pyarrow") and find_spec("cv2")):
         raise EmbodiedError("a recording needs pyarrow and cv2: pip install 'embodied-runtime[record]'")
     if args.delay_ms and not find_spec("matplotlib"):
@@ -311,7 +315,8 @@ def _jobs(args: argparse.Namespace, spec: RobotSpec, folder: Path) -> list[Job]:
                 seed, watched = args.seed + i, not jobs or execution == jobs[0].execution
                 video = folder / VIDEOS / f"{safe}_{seed}.mp4" if watched and i < args.videos else None
                 recording = folder / SPOOLS / f"{len(jobs):06d}.arrow" if watched and i < args.record else None
-                jobs.append(Job(task, seed, execution, video, recording))
+                strip = folder / STRIPS / f"{safe}_{seed}.png" if watched and args.strips else None
+                jobs.append(Job(task, seed, execution, video, recording, strip))
     return jobs
 
 

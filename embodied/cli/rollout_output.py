@@ -22,6 +22,7 @@ from embodied.rollouts import Job
 RECORDING = Path("recording")
 SPOOLS = RECORDING / "episodes"  # while the rollout runs
 VIDEOS = Path("videos")
+STRIPS = Path("strips")
 DELAYS = Path("delays")
 EPISODES = Path("episodes.jsonl")
 
@@ -48,12 +49,24 @@ def write(folder: Path, protocol: Mapping[str, Any], results: Results, run: Mapp
         from embodied.recording.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
 
         write_png(folder / "contact_sheet.png", contact_sheet(videos))
+    _keep_one_strip(results)
     if recorded := [job.recording for job in results if job.recording]:
         from embodied.recording.rollout import join  # nor does --record 0 need pyarrow
 
         join(recorded, folder / RECORDING, {key: report[key] for key in ("protocol", "protocol_hash", "versions")})
         shutil.rmtree(folder / SPOOLS)
     return report
+
+
+def _keep_one_strip(results: Results) -> None:
+    """Of each task's film strips keep the first failure's, by seed."""
+    kept = set[str]()
+    for job, episode in results.items():
+        if job.strip is not None and job.strip.exists():
+            if episode.success or job.task in kept:
+                job.strip.unlink()
+            else:
+                kept.add(job.task)
 
 
 def episode_line(job: Job, episode: Episode) -> str:
@@ -66,6 +79,7 @@ def episode_line(job: Job, episode: Episode) -> str:
         "success": episode.success,
         "steps": episode.steps,
         "reward": episode.reward,
+        **({"failure": episode.failure.cause} if episode.failure else {}),
         "interventions": len(episode.interventions),
         "dropped": sum(cycle.dropped for cycle in episode.cycles),
         **({OPERATED: n} if (n := episode.policy_counts.get(OPERATED)) else {}),
