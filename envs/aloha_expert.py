@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 PITCH_RAD = np.deg2rad(60.0)  # of a tool that grasps from the table, below level
+# The wrist bent down and not rolled: from here a grasp is found that does not turn the forearm half round, as it would
+# from where an episode begins, on the other side of a straight wrist.
+BENT_RAD = np.array([0.0, -0.5, 0.9, 0.0, 0.8, 0.0])
+JOINT_STEP_RAD = 0.04
 STEP_M, STEP_RAD = 0.006, 0.05  # that a tool is told to move in a period of 0.02 s
 SLOW_M = 0.0025  # in a period, where things meet
 GRIP_STEP = 0.1
@@ -79,6 +83,7 @@ class Stage:
     periods: int = 0
     step_m: float = STEP_M
     held: tuple[tuple[str, str], ...] = ()  # (side, thing): begin anew if one is not
+    swung: tuple[str, ...] = ()  # the sides that go there joint by joint and not along a straight line
 
 
 def _reach(view: View) -> dict[str, Pose]:
@@ -137,7 +142,7 @@ _BOX = (("right", "box"),)
 _BOTH = (("right", "peg"), ("left", "socket"))
 SCRIPTS = {
     "transfer_cube": (
-        Stage(_reach, OPEN, OPEN),
+        Stage(_reach, OPEN, OPEN, swung=("right",)),
         Stage(_grasp, OPEN, OPEN),
         Stage(_grasp, OPEN, SHUT, periods=20),
         Stage(_carry, OPEN, SHUT, held=_BOX),
@@ -145,7 +150,7 @@ SCRIPTS = {
         Stage(_meet, SHUT, SHUT, periods=100, held=_BOX),
     ),
     "insertion": (
-        Stage(_reach_both, OPEN, OPEN),
+        Stage(_reach_both, OPEN, OPEN, swung=SIDES),
         Stage(_grasp_both, OPEN, OPEN),
         Stage(_grasp_both, SHUT, SHUT, periods=20),
         Stage(_lift_both, SHUT, SHUT, held=_BOTH),
@@ -182,8 +187,11 @@ class Expert:
         self._go_on(view)
         stage = self._script[self._stage]
         for side, aim in stage.aims(view).items():
-            self._told[side] = _towards(self._told[side], aim, stage.step_m)
-            self._joints[side] = self._arms[side].solve(self._told[side], self._joints[side])
+            if side in stage.swung:
+                self._swing(side, aim)
+            else:
+                self._told[side] = _towards(self._told[side], aim, stage.step_m)
+                self._joints[side] = self._arms[side].solve(self._told[side], self._joints[side])
         for side, grip in (("left", stage.left), ("right", stage.right)):
             self._grips[side] += float(np.clip(grip - self._grips[side], -GRIP_STEP, GRIP_STEP))
         values = np.concatenate([[*self._joints[side], self._grips[side]] for side in SIDES])
@@ -194,6 +202,12 @@ class Expert:
         if self._robot.scene is None:
             raise RuntimeError("no episode has begun: reset the robot first")
         return self._robot.scene
+
+    def _swing(self, side: str, aim: Pose) -> None:
+        arm = self._arms[side]
+        way = arm.solve(aim, BENT_RAD) - self._joints[side]
+        self._joints[side] = self._joints[side] + way * min(1.0, JOINT_STEP_RAD / max(float(np.abs(way).max()), 1e-9))
+        self._told[side] = arm.pose(self._joints[side])
 
     def _feel(self, scene: AlohaScene, tools: dict[str, Pose]) -> None:
         """Learn how things are held, slowly once they are: to follow a swinging thing at once would swing it more."""
