@@ -8,7 +8,7 @@ BENCH := bridge serving loop bus cameras simulator experts policy tokens trunk e
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld gym proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld metaworld-eval metaworld-checkpoint gym proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -22,6 +22,7 @@ help:
 	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
 	@echo "make metaworld  Meta-World 3.1.1 and the hosting side of this in $(VENV)-metaworld, which needs an older MuJoCo"
 	@echo "make gym     gym-pusht 0.1.8, gym-aloha 0.1.5 and the hosting side of this in $(VENV)-gym, which need an older MuJoCo"
+	@echo "make metaworld-eval  20 episodes of each of its tasks on held-out seeds, by the policy in CHECKPOINT; goes on when killed"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
@@ -92,6 +93,22 @@ $(VENV)-gym/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(VENV)-gym/bin/pip install -q -c $(VENV)-gym/constraints.txt -e '.[gym]' 'mujoco==3.8.1' pytest
 	$(VENV)-gym/bin/pip install -q --no-deps gym-pusht==0.1.8 gym-aloha==0.1.5
 	@touch $@
+
+# Seeds from 2 000 000 are neither demonstrations' nor those on which policies are chosen. rows=1: an episode goes the
+# same way at any number of workers. What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
+CHECKPOINT := policies/checkpoints/metaworld
+METAWORLD_OPTIONS :=
+METAWORLD_OUT := runs/metaworld
+WORKERS := 2
+
+metaworld-eval: metaworld-checkpoint metaworld setup-demo
+	$(BIN)/embodied rollout --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
+	    --policy policies.token --checkpoint $(CHECKPOINT) --policy-option rows=1 --shared-policy --workers $(WORKERS) \
+	    --task all --episodes 20 --seed 2000000 --videos 0 --strips --resume --force --out $(METAWORLD_OUT)
+
+metaworld-checkpoint:
+	@test -f $(CHECKPOINT)/config.json || { echo "no checkpoint in $(CHECKPOINT): say make metaworld-eval CHECKPOINT=DIR;" \
+	    "docs/metaworld.md says how one is trained" >&2; exit 2; }
 
 # Older than the runtime on purpose: protobuf's generated code runs on its own version and the next major one, so this
 # keeps protobuf 6 and grpcio 1.78 usable. The two live apart because the runtime's environment has protobuf 7.

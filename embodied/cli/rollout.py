@@ -61,13 +61,16 @@ EXAMPLE = """examples:
   embodied rollout --robot 127.0.0.1:50051 --policy 127.0.0.1:50052 --task reach --episodes 5 --out runs/remote
   embodied rollout --robot 127.0.0.1:50051,127.0.0.1:50061 --policy 127.0.0.1:50052 --task reach \\
       --episodes 20 --out runs/two
-  embodied rollout --robot envs.metaworld --robot-env .venv-metaworld --workers 4 --policy policies.token \\
-      --checkpoint policies/checkpoints/so101 --shared-policy --task all --episodes 20 --resume --out runs/mt50
+  embodied rollout --robot envs.metaworld --robot-env .venv-metaworld --workers 4 --policy policies.random \\
+      --shared-policy --task all --episodes 20 --strips --resume --out runs/mt50
   embodied rollout --robot envs.so101 --policy policies.token --task push --episodes 50 --record 50 --out runs/push
   embodied rollout --robot envs.so101 --policy policies.token --task pick_place --episodes 100 \\
       --delay-ms 0,50,100,200,500 --workers 2 --out runs/delay
   embodied rollout --robot envs.so101 --policy policies.token --task stack --episodes 10 --record 10 \\
       --intervene keyboard --out runs/helped
+
+With several workers, or addresses, each has a robot; --shared-policy lets one server answer all. An episode whose robot
+is lost is run again by another worker. A rollout that is killed goes on with --resume, by the same command.
 
 runs/push/recording is then a dataset for embodied finetune; judge what learnt from it on other seeds (--seed). Of a
 rollout that fails, what was recorded and filmed so far stays in OUT.partial.
