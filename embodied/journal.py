@@ -60,7 +60,8 @@ class Journal:
         if differences := protocol_differences(entries[0], protocol):
             lines = "".join(f"\n  - {difference}" for difference in differences)
             raise JournalError(
-                f"{self._path.parent} holds another rollout, begun as the first of each pair says:{lines}"
+                f"{self._path.parent} holds another rollout, of which the first of each pair is; remove it, or choose "
+                f"another --out:{lines}"
             )
         self.finished = {tuple(entry["key"]): _episode(entry["episode"]) for entry in entries[1:]}
 

@@ -14,10 +14,12 @@ import pytest
 from embodied.cli import main
 from embodied.journal import FILE, Journal, JournalError
 from embodied.loop import run_episode
+from embodied.recording.reader import DatasetReader
 from policies.hold import HoldPolicy
 from tests import toy_world
 from tests.test_cli import hosting
 from tests.test_rollout_faults import EMBODIED, TIMEOUT_S, wait_until
+from tests.tiny_policy import TOY_PLAN, tiny_checkpoint
 
 TOY = ["rollout", "--robot", "tests.toy_world", "--policy", "policies.hold", "--task", "all", "--videos", "0"]
 MORTAL = [*TOY[:2], "tests.mortal_robot", *TOY[3:]]
@@ -82,6 +84,21 @@ def test_one_policy_server_for_all_workers_gives_the_same_report(plain, tmp_path
     assert main([*MORTAL, *shared]) == 0
     report = read(tmp_path / "out")
     assert same_evidence(report, plain) and report["run"]["shared_policy"]
+
+
+@pytest.mark.parametrize("workers", ["2", pytest.param("4", marks=pytest.mark.slow)])
+def test_with_rows_each_episode_goes_the_same_way_at_any_number_of_workers(workers, tmp_path):
+    tiny_checkpoint(TOY_PLAN).save(tmp_path / "checkpoint")
+    policy = ["--policy", "policies.token", "--checkpoint", str(tmp_path / "checkpoint"), "--policy-option", "rows=2"]
+    reports = []
+    for count in ("1", workers):
+        out = tmp_path / count
+        shared = ["--shared-policy", "--workers", count, "--episodes", "4", "--record", "4", "--out", str(out)]
+        assert main([*TOY, *policy, *shared]) == 0
+        reports.append((read(out), DatasetReader(out / "recording", frames=False).action.tobytes()))
+    (one, actions), (many, other) = reports
+    assert same_evidence(one, many) and actions == other
+    assert one["protocol"]["policy"]["options"]["rows"] == 2 and one["protocol"]["policy"]["checkpoint_sha256"]
 
 
 def test_a_robot_is_hosted_by_another_environments_python(plain, tmp_path):
