@@ -13,7 +13,8 @@ from embodied.cli import main
 from embodied.failures import Failure, Trace
 from embodied.loop import Episode, run_episode
 from embodied.recording.strip import FilmStrip
-from embodied.report import build_report, summarise
+from embodied.report import build_report
+from embodied.summary import summarise
 from embodied.types import Field, Observation, Step
 from policies.hold import HoldPolicy
 from tests import toy_world

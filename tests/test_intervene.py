@@ -17,8 +17,9 @@ from embodied.comparison import Pairs, compare_reports
 from embodied.loop import FIRST_EVALUATION_SEED, Episode, run_episode
 from embodied.recording.reader import DatasetReader
 from embodied.recording.rollout import RolloutRecorder, join
-from embodied.report import build_report, summarise
+from embodied.report import build_report
 from embodied.safety import SafeRobot
+from embodied.summary import summarise
 from embodied.teleop.console import INTERVENTION, RECORDING, Console, buttons_legend
 from embodied.teleop.gamepad import BUTTONS
 from embodied.teleop.intervening import InterveningPolicy, OperatorStoppedError

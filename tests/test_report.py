@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from embodied.comparison import IncomparableReportsError, Pairs, compare_reports, mcnemar_exact, protocol_differences
 from embodied.intervals import mean_interval, wilson_interval
 from embodied.loop import Cycle, Episode
-from embodied.report import build_report, protocol_hash, summarise
+from embodied.report import build_report, protocol_hash
+from embodied.summary import summarise
 from embodied.types import Fault, Intervention
 
 PROTOCOL = {

@@ -15,8 +15,9 @@ from typing import Any
 from embodied.delay import Execution
 from embodied.errors import EmbodiedError
 from embodied.loop import Episode
-from embodied.report import OPERATED, Report, build_report, delay_entry, summarise, summarise_delays
+from embodied.report import OPERATED, Report, build_report, delay_entry
 from embodied.rollouts import Job
+from embodied.summary import summarise, summarise_delays
 
 # In the output folder.
 RECORDING = Path("recording")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embodied.intervals import wilson_interval
 from embodied.recording.demonstration import demonstrate
-from embodied.report import wilson_interval
 from embodied.safety import Body, SafeRobot
 from embodied.types import Policy
 
