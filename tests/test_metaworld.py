@@ -15,9 +15,10 @@ import pytest
 
 from embodied.bridge.robot_client import RemoteRobot
 from embodied.cli import main
+from embodied.failures import GOAL, HAND, TARGET
 from embodied.loop import run_episode
 from embodied.types import Observation, PoseAction, RobotSpec
-from envs.metaworld import ACTION, STATE
+from envs.metaworld import ACTION, POINTS, STATE, MetaWorld
 from envs.metaworld_tasks import all_tasks, sentence
 from tests.remote import wait_until
 
@@ -28,6 +29,13 @@ TASKS = all_tasks()
 
 def test_there_are_50_tasks_in_the_published_tiers():
     assert Counter(task.tier for task in TASKS.values()) == {"easy": 28, "medium": 11, "hard": 6, "very_hard": 5}
+
+
+def test_the_robot_tells_its_tiers_and_its_failures_can_be_sorted_by_cause():
+    spec = MetaWorld(size=32, words="plain", view="whole", effects=False, render=False).spec
+    assert dict(zip(spec.tasks, spec.tiers, strict=True)) == {task.name: task.tier for task in TASKS.values()}
+    assert set(HAND) <= {field.name for field in spec.state}
+    assert {TARGET, GOAL} <= {f"{name}_position" for name in POINTS}
 
 
 def test_no_sentence_asks_for_two_tasks_and_none_for_evaluation_is_demonstrated():
