@@ -52,8 +52,8 @@ class Draw:
 class Mixture:
     """Sources and how they are mixed.
 
-    width is that of packed rows in tokens, 0 where examples are padded instead; shrink is the side of frames as a part of
-    what it is on disk: at two thirds convolutions cost less than half.
+    width is that of packed rows in tokens, 0 where examples are padded instead; shrink is the side of frames as a part
+    of what it is on disk: at two thirds convolutions cost less than half.
     """
 
     def __init__(
