@@ -11,8 +11,8 @@ from embodied.recording.episode import Episode, EpisodeRecorder
 from embodied.safety import Labelled, bare
 from embodied.types import PoseAction, Robot, RobotSpec, Step, Vector
 
-STEPS = (0, 25)  # that one random action is held for before a picture, both ends included; at 0 nothing has moved yet
-STILL_PROBABILITY = 0.2  # of the first picture, of the scene as an episode begins
+MOST_STEPS = 25  # that one random action is held for before a picture; at least one
+STILL_PROBABILITY = 0.2  # of a first picture before anything has moved, as an episode begins
 
 
 def survey(
@@ -31,7 +31,7 @@ def survey(
     for index in range(pictures):
         action = PoseAction(_anywhere(robot.spec, rng))
         if index or not still:
-            moved = _move(robot, action, int(rng.integers(1, STEPS[1], endpoint=True)))
+            moved = _move(robot, action, int(rng.integers(1, MOST_STEPS, endpoint=True)))
             observation, labels = moved.observation, moved.labels
             if moved.done:
                 break
