@@ -17,7 +17,7 @@ from embodied.safety import SafeRobot
 from embodied.types import Camera, Field, Observation, RobotSpec, Step, Vector
 from envs.aloha_arm import JOINTS, SIDES
 from envs.aloha_scene import CAMERA, OBJECTS, SUCCESS, AlohaScene
-from envs.suites import require_gym_suite, require_size
+from envs.suites import require_size, require_suite
 
 if TYPE_CHECKING:
     from embodied.types import Policy
@@ -62,7 +62,7 @@ def make(size: int = 128, effects: bool = False, render: bool = True) -> SafeRob
     small or too large to draw.
     """
     require_size(size, *SIZES_PX)
-    require_gym_suite("envs.aloha", "gym-aloha", VERSION)
+    require_suite("envs.aloha", "gym-aloha", VERSION, environment="gym")
     return SafeRobot(Aloha(size=size, effects=effects, render=render))
 
 

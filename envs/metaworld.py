@@ -5,7 +5,6 @@ Meta-World pins an older MuJoCo than the rest needs, so it is hosted from an env
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.errors import EmbodiedError, ProtocolError
+from embodied.errors import ProtocolError
 from embodied.safety import SafeRobot
 from embodied.types import Action, Camera, Field, Observation, PoseAction, RobotSpec, Step, Vector
 from envs.metaworld_scene import CAMERA, VIEWS, MetaWorldScene, View, expert_for
 from envs.metaworld_tasks import Task, Words, all_tasks, sentence
+from envs.suites import require_size, require_suite
 
 if TYPE_CHECKING:
     from embodied.types import Policy
@@ -44,14 +44,6 @@ ACTION = (
 )
 
 
-class MetaWorldMissingError(EmbodiedError):
-    """Meta-World is not installed here, or not the version that the protocol is of."""
-
-
-class InvalidSizeError(EmbodiedError):
-    """Frames of a size that cannot be drawn."""
-
-
 def make(
     size: int = 128, words: Words = "plain", view: View = "whole", effects: bool = False, render: bool = True
 ) -> SafeRobot[MetaWorld]:
@@ -60,30 +52,16 @@ def make(
     words says which sentence asks for the task: see envs.metaworld_tasks.sentence. view is what of the camera's picture
     is drawn: see envs.metaworld_scene.VIEWS. effects draws as LeRobot does, with
     shadows, reflections and multisampling, at several times the cost. With render off no frame is drawn. Raise
-    MetaWorldMissingError where it is not installed, InvalidSizeError for frames too small or too large to draw.
+    SuiteMissingError where it is not installed, InvalidSizeError for frames too small or too large to draw.
     """
-    if not SIZES_PX[0] <= size <= SIZES_PX[1]:
-        raise InvalidSizeError(f"size is {size}; frames are {SIZES_PX[0]} to {SIZES_PX[1]} pixels wide and high")
-    require_metaworld()
+    require_size(size, *SIZES_PX)
+    require_suite("envs.metaworld", "metaworld", VERSION, environment="metaworld")
     return SafeRobot(MetaWorld(size=size, words=words, view=view, effects=effects, render=render))
 
 
 def expert(robot: SafeRobot[MetaWorld] | MetaWorld) -> Policy:
     """Return Meta-World's own scripted experts for the robot; they see the simulator's truth."""
     return Expert(robot.body if isinstance(robot, SafeRobot) else robot)
-
-
-def require_metaworld() -> None:
-    """Raise MetaWorldMissingError, with the command that mends it, unless Meta-World is here and of VERSION."""
-    try:
-        found = importlib.metadata.version("metaworld")
-    except importlib.metadata.PackageNotFoundError:
-        found = "none"
-    if found != VERSION:
-        raise MetaWorldMissingError(
-            f"envs.metaworld needs metaworld {VERSION}, and here is {found}: run `make metaworld`, "
-            "then host it with `.venv-metaworld/bin/embodied host envs.metaworld`"
-        )
 
 
 class MetaWorld:

@@ -15,7 +15,7 @@ from embodied.errors import ProtocolError
 from embodied.safety import SafeRobot
 from embodied.types import Camera, Field, Frame, Observation, RobotSpec, Step, Vector
 from envs.pusht_tee import BOARD, CORNERS, place
-from envs.suites import require_gym_suite, require_size
+from envs.suites import require_size, require_suite
 
 if TYPE_CHECKING:
     from embodied.types import Policy
@@ -42,7 +42,7 @@ def make(size: int = 96, render: bool = True) -> SafeRobot[PushT]:
     Raise SuiteMissingError where gym-pusht is not installed, InvalidSizeError for frames too small or too large.
     """
     require_size(size, *SIZES_PX)
-    require_gym_suite("envs.pusht", "gym-pusht", VERSION)
+    require_suite("envs.pusht", "gym-pusht", VERSION, environment="gym")
     return SafeRobot(PushT(size=size, render=render))
 
 

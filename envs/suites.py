@@ -15,16 +15,16 @@ class InvalidSizeError(EmbodiedError):
     """Frames of a size that cannot be drawn."""
 
 
-def require_gym_suite(robot: str, distribution: str, version: str) -> None:
-    """Raise SuiteMissingError, with the command that mends it, unless the distribution is here and of the version."""
+def require_suite(robot: str, distribution: str, version: str, *, environment: str) -> None:
+    """Raise SuiteMissingError, with the command that makes its environment, unless it is here and of the version."""
     try:
         found = importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         found = "none"
     if found != version:
         raise SuiteMissingError(
-            f"{robot} needs {distribution} {version}, and here is {found}: run `make gym`, "
-            f"then host it with `.venv-gym/bin/embodied host {robot}`"
+            f"{robot} needs {distribution} {version}, and here is {found}: run `make {environment}`, "
+            f"then host it with `.venv-{environment}/bin/embodied host {robot}`"
         )
 
 
