@@ -42,7 +42,14 @@ def record(path: Path, episodes: int, change: Callable[[dict[str, np.ndarray], i
         last, nothing = np.arange(ROWS) == ROWS - 1, np.zeros(ROWS, bool)
         columns = {"action": swing(seed), "perturbed": nothing.copy(), "intervention": nothing.copy(), "success": last}
         change(columns, seed)
-        rest = {"state": columns["action"], "marker": nothing, "done": last, "text": ("",) * ROWS, "frames": {}}
+        rest = {
+            "state": columns["action"],
+            "marker": nothing,
+            "scene": nothing,
+            "done": last,
+            "text": ("",) * ROWS,
+            "frames": {},
+        }
         writer.add(Episode(task="reach", seed=seed, instruction="reach", labels={}, **rest, **columns))
     writer.finish()
     return path
