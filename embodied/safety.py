@@ -218,6 +218,11 @@ def bare(robot: object) -> object:
     return getattr(robot, "body", robot) if isinstance(robot, Limited) else robot
 
 
+def truth(robot: object) -> Mapping[str, Vector]:
+    """Return the labels of what is now, as after a reset, which no Step tells of; none of a robot that has no truth."""
+    return body.labels() if isinstance(body := bare(robot), Labelled) else {}
+
+
 def make_motion(body: Body) -> Motion:
     """Make the motion of a body: at its servo's rate if it has one, else a setpoint a control period.
 

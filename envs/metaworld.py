@@ -50,9 +50,9 @@ def make(
     """Return Meta-World's robot with square frames of the given size.
 
     words says which sentence asks for the task: see envs.metaworld_tasks.sentence. view is what of the camera's picture
-    is drawn: see envs.metaworld_scene.VIEWS. effects draws as LeRobot does, with
-    shadows, reflections and multisampling, at several times the cost. With render off no frame is drawn. Raise
-    SuiteMissingError where it is not installed, InvalidSizeError for frames too small or too large to draw.
+    is drawn: see envs.metaworld_scene.VIEWS. effects draws as LeRobot does, with shadows, reflections and
+    multisampling, at several times the cost. With render off no frame is drawn. Raise SuiteMissingError where it is not
+    installed, InvalidSizeError for frames too small or too large to draw.
     """
     require_size(size, *SIZES_PX)
     require_suite("envs.metaworld", "metaworld", VERSION, environment="metaworld")

@@ -23,9 +23,9 @@ from envs.aloha_arm import Pose, rotation_about, rotation_vector
 from envs.aloha_expert import facing
 from envs.pusht_expert import detour, plan
 from envs.pusht_tee import CENTRE, CORNERS, GOAL, PUSHER_RADIUS, WALLS, clearance, misplaced, place, push
+from tests.other_environment import ROOT, assert_own_tests_pass
 from tests.remote import wait_until
 
-ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv-gym" / "bin"
 
 
@@ -192,12 +192,4 @@ def test_hosted_from_its_own_environment_it_meets_a_policy_of_this_one(robot, ta
 def test_in_their_own_environment_their_own_tests_pass():
     if not BIN.exists():
         pytest.skip("no gym-pusht or gym-aloha here: `make gym`")
-    ran = subprocess.run(
-        [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider", "tests/gym_suites"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        cwd=ROOT,
-    )
-    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert_own_tests_pass(BIN, "tests/gym_suites")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ from embodied.loop import run_episode
 from embodied.types import Observation, PoseAction, RobotSpec
 from envs.metaworld import ACTION, POINTS, STATE, MetaWorld
 from envs.metaworld_tasks import all_tasks, sentence
+from tests.other_environment import ROOT, assert_own_tests_pass
 from tests.remote import wait_until
 
-ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv-metaworld" / "bin"
 TASKS = all_tasks()
 
@@ -132,12 +131,4 @@ def test_hosted_from_its_own_environment_it_meets_a_policy_of_this_one(hosted):
 def test_in_its_own_environment_its_own_tests_pass():
     if not BIN.exists():
         pytest.skip("no Meta-World here: `make metaworld`")
-    ran = subprocess.run(
-        [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider", "tests/metaworld"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        cwd=ROOT,
-    )
-    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert_own_tests_pass(BIN, "tests/metaworld")

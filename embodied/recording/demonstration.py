@@ -17,7 +17,7 @@ import numpy as np
 from embodied.errors import InvalidActionError
 from embodied.loop import MAX_STEPS
 from embodied.recording.episode import Episode, EpisodeRecorder
-from embodied.safety import Labelled, bare
+from embodied.safety import bare, truth
 from embodied.types import Action, Observation, Policy, PoseAction, Robot, RobotSpec, Vector
 
 BURSTS = (1, 3)  # in a perturbed episode, both ends included
@@ -102,7 +102,7 @@ def demonstrate(
     The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
     """
     observation = robot.reset(seed, task)
-    labels = body.labels() if isinstance(body := bare(robot), Labelled) else {}
+    labels = truth(robot)
     expert.reset(observation.instruction, robot.spec)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
     disturbance = Disturbance(robot.spec, rng) if rng.random() < perturb else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from embodied.recording.episode import Episode, EpisodeRecorder
-from embodied.safety import Labelled, bare
+from embodied.safety import truth
 from embodied.types import PoseAction, Robot, RobotSpec, Step, Vector
 
 MOST_STEPS = 25  # that one random action is held for before a picture; at least one
@@ -24,7 +24,7 @@ def survey(
     them. The same arguments give the same rows.
     """
     observation = robot.reset(seed, task)
-    labels = body.labels() if isinstance(body := bare(robot), Labelled) else {}
+    labels = truth(robot)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode()), pictures])
     recorder = EpisodeRecorder(task, seed, observation.instruction, scene=True)
     still = rng.random() < STILL_PROBABILITY

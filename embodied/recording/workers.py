@@ -18,7 +18,7 @@ from embodied.modules import open_expert, open_policy, open_robot
 from embodied.recording.demonstration import demonstrate
 from embodied.recording.episode import Episode
 from embodied.recording.survey import survey
-from embodied.safety import Labelled, LabelSizes, bare
+from embodied.safety import LabelSizes, bare, truth
 from embodied.types import Policy, Robot, RobotSpec
 
 
@@ -75,7 +75,7 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
             if missing := [c.name for c in robot.spec.cameras if c.name not in observation.frames]:
                 raise InvalidObservationError(f"{robot.spec.name} sent no frame of {missing}; nothing can be recorded")
             expert.reset(observation.instruction, robot.spec)
-            before = body.labels() if isinstance(body := bare(robot), Labelled) else {}
+            before = truth(robot)
             after = robot.step(expert.act(observation)[0]).labels
             sizes |= {name: len(values) for name, values in {**before, **after}.items()}
         return Probe(robot.spec, sizes)
