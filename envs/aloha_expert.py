@@ -14,7 +14,7 @@ from envs.aloha_arm import SIDES, ArmKinematics, Pose, rotation_about
 from envs.aloha_scene import AlohaScene
 
 if TYPE_CHECKING:
-    from envs.aloha import Aloha
+    from envs.suite_robot import SuiteRobot
 
 Array = NDArray[np.float64]
 
@@ -162,13 +162,13 @@ SCRIPTS = {
 class Expert:
     """Looks at the simulator's truth, never at the frames; remembers its stage and where it told the tools to be."""
 
-    def __init__(self, robot: Aloha) -> None:
+    def __init__(self, robot: SuiteRobot[AlohaScene]) -> None:
         self._robot = robot
         self._arms: dict[str, ArmKinematics] = {}
 
     def reset(self, instruction: str, spec: RobotSpec) -> None:
         """Begin an episode; the robot knows of which task."""
-        scene = self._scene
+        scene = self._robot.scene
         self._arms = {side: ArmKinematics(scene.model, side) for side in SIDES}
         self._script = SCRIPTS[scene.task]
         self._stage = self._periods = self._waited = 0
@@ -180,7 +180,7 @@ class Expert:
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return one PoseAction: joint targets and grippers (14,) a period from here."""
-        scene = self._scene
+        scene = self._robot.scene
         tools = {side: arm.pose(scene.joints_rad(side)) for side, arm in self._arms.items()}
         self._feel(scene, tools)
         view = View(scene, tools, self._told, self._held)
@@ -196,12 +196,6 @@ class Expert:
             self._grips[side] += float(np.clip(grip - self._grips[side], -GRIP_STEP, GRIP_STEP))
         values = np.concatenate([[*self._joints[side], self._grips[side]] for side in SIDES])
         return [PoseAction(values.astype(np.float32))]
-
-    @property
-    def _scene(self) -> AlohaScene:
-        if self._robot.scene is None:
-            raise RuntimeError("no episode has begun: reset the robot first")
-        return self._robot.scene
 
     def _swing(self, side: str, aim: Pose) -> None:
         arm = self._arms[side]

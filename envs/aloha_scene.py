@@ -55,9 +55,10 @@ class AlohaScene:
         BOX_POSE[0] = sample_box_pose(seed) if cube else np.concatenate(sample_insertion_pose(seed))
         self._env.reset()
 
-    def step(self, action: Array) -> float:
-        """Carry out one action (14,); return gym-aloha's reward, 0 to 4."""
-        return float(self._env.step(action).reward)
+    def step(self, setpoint: Array) -> tuple[float, bool]:
+        """Carry out one action (14,); return gym-aloha's reward, 0 to 4, and whether it is the highest."""
+        reward = float(self._env.step(setpoint).reward)
+        return reward, reward == SUCCESS
 
     def state(self) -> Array:
         """Return the joints and grippers (14,) as gym-aloha tells them."""
@@ -75,6 +76,14 @@ class AlohaScene:
     def frame(self) -> Frame:
         """Draw the frame (size, size, 3): the middle of gym-aloha's own, which is wider."""
         return self._cameras.draw(self.data, (CAMERA,))[CAMERA]
+
+    def labels(self) -> dict[str, Vector]:
+        """Return where target, the cube or the peg, and goal, the socket, are: each its _position (3,) in m and its
+        _box (y1, x1, y2, x2) in the frame, fractions 0..1.
+        """
+        named = dict(zip(("target", "goal"), OBJECTS[self.task], strict=False))
+        positions = {f"{name}_position": np.asarray(self.pose(o).position_m, np.float32) for name, o in named.items()}
+        return positions | {f"{name}_box": self.box(thing) for name, thing in named.items()}
 
     def box(self, name: str) -> Vector:
         """Return an object's box (y1, x1, y2, x2) in the frame, fractions from the top left."""

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 CAMERA, FOVY_DEG = "corner2", 60.0
 View = Literal["whole", "table"]
 CAMERA_PLACE_M = (0.75, 0.075, 0.7)  # where LeRobot's MetaworldEnv moves it, after Seo et al. 2022 (arXiv 2206.14244)
+PROPRIOCEPTION = slice(0, 4)
+POINTS = {"target": slice(4, 7), "goal": slice(36, 39), "other": slice(11, 14)}  # of 39: the simulator's truth
 HALF_BOX_M = 0.03
 _CORNERS = HALF_BOX_M * np.array(list(itertools.product((-1, 1), repeat=3)), np.float64)
 _MOVED_BY_A_RESET = ("body_pos", "body_quat", "site_pos")
@@ -49,7 +51,9 @@ VIEWS: dict[View, Window] = {"whole": Window(0.0, 0.0, 1.0), "table": Window(0.2
 
 
 class MetaWorldScene:
-    """A task's environment, its goal observable; what env says holds the objects' places, which no policy may see."""
+    """A task's environment, its goal observable: seen and env hold the objects' places, which no policy may see."""
+
+    seen: Array  # (39,) what Meta-World says of the present, objects and goal included
 
     def __init__(self, task: str, *, size: int, view: View, effects: bool) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # two seconds that only an episode needs
@@ -64,8 +68,8 @@ class MetaWorldScene:
         self._size, self._window = size, VIEWS[view]
         self._cameras = Cameras(model, round(size / self._window.side), effects=effects)
 
-    def begin(self, seed: int) -> Array:
-        """Lay the scene out by seed alone, and return what Meta-World says of it (39,).
+    def begin(self, seed: int) -> None:
+        """Lay the scene out by seed alone.
 
         Meta-World's own reset ignores its seed, and lays out from wherever the last episode ended: bodies that it moved
         stay moved, and what it measures before the simulator has caught up is that of before. Nor are they drawn in
@@ -81,17 +85,30 @@ class MetaWorldScene:
         mujoco.mj_forward(env.model, env.data)
         env._prev_obs = env._get_curr_obs_combined_no_goal()
         space = env.sawyer_observation_space
-        return np.clip(np.asarray(env._get_obs(), np.float64), space.low, space.high)
+        self.seen = np.clip(np.asarray(env._get_obs(), np.float64), space.low, space.high)
 
-    def step(self, action: Vector) -> tuple[Array, float, bool]:
-        """Carry out one action (4,); return what Meta-World says (39,), its reward, whether it succeeded."""
-        seen, reward, _, _, info = self.env.step(action)
-        return np.asarray(seen, np.float64), float(reward), bool(info["success"])
+    def step(self, setpoint: Array) -> tuple[float, bool]:
+        """Carry out one action (4,); return Meta-World's reward, and whether it succeeded."""
+        seen, reward, _, _, info = self.env.step(setpoint.astype(np.float32))
+        self.seen = np.asarray(seen, np.float64)
+        return float(reward), bool(info["success"])
+
+    def state(self) -> Array:
+        """Return where the hand is (3,) in m, and how far it is open: what Meta-World says but for objects and goal."""
+        return self.seen[PROPRIOCEPTION]
 
     def frame(self) -> Frame:
         """Draw the frame (size, size, 3); the camera stands on its head, as published work turns it back."""
         picture = self._cameras.draw(self.env.data, (CAMERA,))[CAMERA][::-1, ::-1]
         return self._window.cut(picture, self._size)
+
+    def labels(self) -> dict[str, Vector]:
+        """Return target_position, goal_position and, where the task has a second object, other_position (3,) in m; each
+        with its _box (y1, x1, y2, x2), fractions 0..1 of the frame: that of a cube of 6 cm around the point.
+        """
+        points = {name: point for name, place in POINTS.items() if (point := self.seen[place]).any()}
+        positions = {f"{name}_position": np.asarray(point, np.float32) for name, point in points.items()}
+        return positions | {f"{name}_box": self.box(point) for name, point in points.items()}
 
     def box(self, point: Array) -> Vector:
         """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in the frame, fractions from the top left."""

@@ -27,7 +27,8 @@ from envs.pusht_tee import (
 )
 
 if TYPE_CHECKING:
-    from envs.pusht import PushT
+    from envs.pusht_scene import PushTScene
+    from envs.suite_robot import SuiteRobot
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.signedinteger]
@@ -67,7 +68,7 @@ class Push:
 class Expert:
     """Looks at the T's true pose, never at the frames; remembers which push it is about."""
 
-    def __init__(self, robot: PushT) -> None:
+    def __init__(self, robot: SuiteRobot[PushTScene]) -> None:
         self._robot = robot
         self._push: Push | None = None
         self._pushing = False
@@ -78,8 +79,8 @@ class Expert:
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return one PoseAction: where the pusher should go, (2,) px."""
-        pusher, pose = self._robot.pusher, self._robot.block_pose
-        velocity = self._robot.pusher_velocity
+        scene = self._robot.scene
+        pusher, pose, velocity = scene.pusher, scene.block_pose, scene.pusher_velocity
         if self._push is None or self._over(self._push, pusher, pose):
             self._push, self._pushing = plan(pusher, pose), False
         aim = self._aim(self._push, (pusher, velocity), pose)

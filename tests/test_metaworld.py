@@ -17,7 +17,8 @@ from embodied.cli import main
 from embodied.failures import GOAL, HAND, TARGET
 from embodied.loop import run_episode
 from embodied.types import Observation, PoseAction, RobotSpec
-from envs.metaworld import ACTION, POINTS, STATE, MetaWorld
+from envs.metaworld import ACTION, STATE, suite
+from envs.metaworld_scene import POINTS
 from envs.metaworld_tasks import all_tasks, sentence
 from tests.other_environment import ROOT, assert_own_tests_pass
 from tests.remote import wait_until
@@ -31,7 +32,7 @@ def test_there_are_50_tasks_in_the_published_tiers():
 
 
 def test_the_robot_tells_its_tiers_and_its_failures_can_be_sorted_by_cause():
-    spec = MetaWorld(size=32, words="plain", view="whole", effects=False, render=False).spec
+    spec = suite(32, "plain", "whole", effects=False).spec
     assert dict(zip(spec.tasks, spec.tiers, strict=True)) == {task.name: task.tier for task in TASKS.values()}
     assert set(HAND) <= {field.name for field in spec.state}
     assert {TARGET, GOAL} <= {f"{name}_position" for name in POINTS}

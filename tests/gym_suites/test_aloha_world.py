@@ -18,13 +18,15 @@ from embodied.errors import ProtocolError
 from embodied.recording.demonstration import demonstrate
 from embodied.safety import SafeRobot
 from embodied.types import Observation, PoseAction, Robot
-from envs.aloha import FIELDS, FOVY_DEG, LABEL_SIZES, Aloha, expert, make
+from envs.aloha import FIELDS, FOVY_DEG, LABEL_SIZES, expert, make
 from envs.aloha_arm import ArmKinematics, Pose
 from envs.aloha_expert import PITCH_RAD, facing
-from envs.aloha_scene import CAMERA
+from envs.aloha_scene import CAMERA, AlohaScene
+from envs.suite_robot import SuiteRobot
 from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
 
 ROOT = Path(__file__).parents[2]
+Aloha = SuiteRobot[AlohaScene]
 TASKS = ("transfer_cube", "insertion")
 
 

@@ -14,9 +14,13 @@ if not any(importlib.metadata.distributions(name="gym-pusht")):
 from embodied.recording.demonstration import demonstrate
 from embodied.safety import SafeRobot
 from embodied.types import Observation, PoseAction, Robot
-from envs.pusht import CAMERA, TASK, PushT, expert, make
+from envs.pusht import CAMERA, TASK, expert, make
+from envs.pusht_scene import PushTScene
 from envs.pusht_tee import push
+from envs.suite_robot import SuiteRobot
 from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
+
+PushT = SuiteRobot[PushTScene]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +43,13 @@ def noise(count: int, seed: int = 0) -> list[PoseAction]:
 
 
 def test_an_episode_begins_by_its_seed_alone_whatever_was_done_before(blind: SafeRobot[PushT]) -> None:
-    first, pose = blind.reset(11, TASK), blind.body.block_pose
+    first, pose = blind.reset(11, TASK), blind.body.scene.block_pose
     steps = [blind.step(action, frames=False) for action in noise(40)]
     blind.reset(12, TASK)
-    assert blind.body.block_pose.tolist() != pose.tolist()
+    assert blind.body.scene.block_pose.tolist() != pose.tolist()
     blind.step(*noise(40, seed=1), frames=False)
     assert_same_observation(blind.reset(11, TASK), first)
-    assert blind.body.block_pose.tobytes() == pose.tobytes()
+    assert blind.body.scene.block_pose.tobytes() == pose.tobytes()
     for before, action in zip(steps, noise(40), strict=True):
         assert_same_step(blind.step(action, frames=False), before)
 
@@ -56,7 +60,7 @@ def test_the_begin_is_that_of_gym_pusht_for_the_same_seed(blind: SafeRobot[PushT
     seen, _ = PushTEnv(obs_type="state").reset(seed=1_000_003)
     state = blind.reset(1_000_003, TASK).state
     np.testing.assert_array_equal(state, seen[:2].astype(np.float32))
-    np.testing.assert_array_equal(blind.body.block_pose[:2], seen[2:4])
+    np.testing.assert_array_equal(blind.body.scene.block_pose[:2], seen[2:4])
 
 
 def test_where_the_t_lies_reaches_what_a_policy_sees_by_the_frame_alone(
@@ -65,19 +69,19 @@ def test_where_the_t_lies_reaches_what_a_policy_sees_by_the_frame_alone(
     def observations() -> list[Observation]:
         return [blind.reset(5, TASK), *(blind.step(action).observation for action in noise(60))]
 
-    honest, pose = observations(), blind.body.block_pose
-    env = blind.body._env
+    honest, pose = observations(), blind.body.scene.block_pose
+    env = blind.body.scene.env
     begin = env._set_state
     monkeypatch.setattr(env, "_set_state", lambda state: begin([*state[:2], 150.0, 350.0, state[4] + 2.0]))
     for true, elsewhere in zip(honest, observations(), strict=True):
         assert_same_observation(true, elsewhere)
-    assert not np.allclose(blind.body.block_pose, pose, atol=5.0)
+    assert not np.allclose(blind.body.scene.block_pose, pose, atol=5.0)
 
 
 def test_a_frame_is_that_of_gym_pusht_and_shows_the_t_in_its_box() -> None:
     robot = make(size=96)
     frame = robot.reset(3, TASK).frames[CAMERA]
-    env = robot.body._env
+    env = robot.body.scene.env
     np.testing.assert_array_equal(frame, env._get_img(env._draw(), 96, 96))
     grey = np.abs(frame.astype(int) - [142, 158, 174]).sum(-1) < 40
     rows, columns = np.nonzero(grey)
@@ -88,18 +92,18 @@ def test_a_frame_is_that_of_gym_pusht_and_shows_the_t_in_its_box() -> None:
 
 
 def test_the_experts_own_mechanics_are_those_of_the_simulator(blind: SafeRobot[PushT]) -> None:
-    env = blind.body._env
+    env = blind.body.scene.env
     blind.reset(2, TASK)
     env.block.angle, env.block.position = 0.7, (250.0, 240.0)
     env.agent.position = (330.0, 300.0)
-    pose, pusher = blind.body.block_pose[None], blind.body.pusher[None]
+    pose, pusher = blind.body.scene.block_pose[None], blind.body.scene.pusher[None]
     end = np.array([255.0, 300.0])
     for _ in range(15):
         blind.step(PoseAction(end.astype(np.float32)), frames=False)
     way = (end - pusher) / 75
     for _ in range(75):
         pose, pusher = push(pose, pusher, way), pusher + way
-    true = blind.body.block_pose
+    true = blind.body.scene.block_pose
     assert abs(true[2] - 0.7) > 0.1
     np.testing.assert_allclose(pose[0], true, atol=0.6)
 

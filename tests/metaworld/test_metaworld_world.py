@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,15 @@ from embodied.cli import main
 from embodied.recording.demonstration import demonstrate
 from embodied.safety import SafeRobot
 from embodied.types import Observation, PoseAction, Robot, Step
-from envs.metaworld import MetaWorld, expert, make
+from envs.metaworld import expert, make
+from envs.metaworld_scene import MetaWorldScene
+from envs.suite_robot import SuiteRobot
 from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
 
 ROOT = Path(__file__).parents[2]
 CAMERA = "corner2"
 SOME = ("pick-place-v3", "door-lock-v3", "stick-pull-v3")
+MetaWorld = SuiteRobot[MetaWorldScene]
 EVERY = tuple(make(render=False).spec.tasks)
 
 
@@ -77,9 +80,9 @@ def play(robot: Robot, task: str, seed: int) -> list[Step]:
 
 
 def world_of(robot: SafeRobot[MetaWorld]) -> tuple[bytes, ...]:
-    env = robot.body._scene.env
+    env = robot.body.scene.env
     arrays = (env.data.qpos, env.data.qvel, env.data.mocap_pos, env.model.body_pos, env.model.site_pos)
-    return (robot.body.seen.tobytes(), *(a.tobytes() for a in arrays))
+    return (robot.body.scene.seen.tobytes(), *(a.tobytes() for a in arrays))
 
 
 def begins_by_seed_alone(robot: SafeRobot[MetaWorld], task: str) -> None:
@@ -118,13 +121,17 @@ def test_no_position_of_an_object_or_goal_reaches_what_a_policy_sees(
     honest = observations(robot, task)
     lies = np.random.default_rng(0)
 
-    def lie(seen: np.ndarray) -> np.ndarray:
-        return np.concatenate([seen[:4], lies.uniform(-9, 9, len(seen) - 4)])
+    def lie(call: Callable[..., object]) -> Callable[..., object]:
+        def lying(argument: object) -> object:
+            answer = call(argument)
+            scene.seen = np.concatenate([scene.seen[:4], lies.uniform(-9, 9, len(scene.seen) - 4)])
+            return answer
 
-    scene = body._scene
-    begin, step = scene.begin, scene.step
-    monkeypatch.setattr(scene, "begin", lambda seed: lie(begin(seed)))
-    monkeypatch.setattr(scene, "step", lambda action: (lie((told := step(action))[0]), *told[1:]))
+        return lying
+
+    scene = body.scene
+    monkeypatch.setattr(scene, "begin", lie(scene.begin))
+    monkeypatch.setattr(scene, "step", lie(scene.step))
     for true, deceived in zip(honest, observations(robot, task), strict=True):
         assert_same_observation(true, deceived)
 
@@ -133,7 +140,7 @@ def test_the_state_is_the_hand_and_how_far_its_fingers_are_apart(blind: SafeRobo
     blind.reset(3, "pick-place-v3")
     for action in noise(10):
         state = blind.step(action, frames=False).observation.state
-        data = blind.body._scene.env.data
+        data = blind.body.scene.env.data
         fingers_m = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos)
         np.testing.assert_allclose(state, [*data.body("hand").xpos, min(fingers_m / 0.1, 1.0)], atol=1e-6)
 
@@ -143,7 +150,7 @@ def test_with_effects_a_frame_is_that_of_lerobots_environment_to_the_pixel() -> 
 
     robot = make(size=480, effects=True)
     frame = robot.reset(3, "pick-place-v3").frames[CAMERA]
-    env = robot.body._scene.env
+    env = robot.body.scene.env
     assert env.model.cam_pos[2].tolist() == [0.75, 0.075, 0.7] and env.model.camera(CAMERA).id == 2
     assert env.model.camera(CAMERA).fovy[0] == robot.spec.camera(CAMERA).fovy_deg
     reference = MujocoRenderer(env.model, env.data, width=480, height=480, camera_name=CAMERA)
