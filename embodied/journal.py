@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Journal:
         whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
             self._path.write_bytes(whole)
-        entries = [json.loads(line) for line in whole.splitlines()]
+        entries = [self._entry(number, line) for number, line in enumerate(whole.splitlines(), start=1)]
         if not entries:
             self._append(protocol)
             return
@@ -63,7 +64,26 @@ class Journal:
                 f"{self._path.parent} holds another rollout, of which the first of each pair is; remove it, or choose "
                 f"another --out:{lines}"
             )
-        self.finished = {tuple(entry["key"]): _episode(entry["episode"]) for entry in entries[1:]}
+        for number, entry in enumerate(entries[1:], start=2):
+            with self._naming(number):
+                self.finished[tuple(entry["key"])] = _episode(entry["episode"])
+
+    def _entry(self, number: int, line: bytes) -> dict[str, Any]:
+        with self._naming(number):
+            return dict(json.loads(line))
+
+    @contextlib.contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
+        """Raise JournalError, naming the line, for what cannot be read of it."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise JournalError(
+                f"{self._path}: line {number} is damaged ({error}); remove that line, and its episode is run again"
+                if number > 1
+                else f"{self._path}: the first line, which says what the rollout is, is damaged ({error}); remove the "
+                "file to begin anew"
+            ) from error
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -149,6 +149,24 @@ def test_a_journal_gives_back_every_number_of_an_episode(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "damage", "words"),
+    [
+        (1, b"\x00\xff\n", "the first line, which says what the rollout is, is damaged"),
+        (1, b"[1, 2]\n", "the first line, which says what the rollout is, is damaged"),
+        (2, b"\x00\xff\n", "line 2 is damaged .*; remove that line, and its episode is run again"),
+        (2, b'{"key": ["push", 5]}\n', "line 2 is damaged .*'episode'.*; remove that line"),
+    ],
+)
+def test_a_damaged_line_of_a_journal_is_named(tmp_path, line, damage, words):
+    episode = run_episode(toy_world.make(), HoldPolicy(), task="push", seed=5)
+    Journal(tmp_path, {"a": 1}).add(("push", 5, "sync", 0), episode)
+    lines = (tmp_path / FILE).read_bytes().splitlines(keepends=True)
+    (tmp_path / FILE).write_bytes(b"".join([*lines[: line - 1], damage, *lines[line:]]))
+    with pytest.raises(JournalError, match=words):
+        Journal(tmp_path, {"a": 1})
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--robot-env", "nowhere"], "nowhere is no virtual environment: it has no bin/python"),
