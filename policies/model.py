@@ -20,7 +20,7 @@ from policies.layout import COLOURS, UNSUPERVISED, Plan
 from policies.packing import arrange
 from policies.trunk import Cache, Trunk, TrunkOptions
 from policies.values import BINS
-from policies.vision import Resampler, Stem
+from policies.vision import Resampler, Stem, wave
 from policies.vit import VisionTransformer, VitOptions
 
 VALUE_WIDTH = 64
@@ -41,6 +41,7 @@ class ModelConfig:
     trunk: TrunkOptions = field(default_factory=TrunkOptions)
     vit: VitOptions | None = None  # a vision transformer in place of the convolutional stem
     cosine: bool = True  # scaled cosine attention in the resamplers, else the plain product
+    waves: int = 0  # octaves of sines and cosines that a grid cell's place is told by, beside its row and column
     backbone: Backbone | None = None  # a pretrained decoder as the trunk, or an image-text model; width is then its own
     vision: Backbone | None = None  # a pretrained vision encoder in place of the stems; grid_channels are then its own
     two_layers: bool = False  # of that encoder the second layer and the last but one, joined, else the last
@@ -211,10 +212,10 @@ class PolicyModel(nn.Module):
         return self.embedding.logits(hidden)
 
     def _grid(self, camera: int, frames: Tensor) -> Tensor:
-        """Return the features (E, rows, columns, grid_channels + 2) of uint8 frames (E, H, W, 3)."""
+        """Return the features (E, rows, columns, grid_channels + 2 + 4 waves) of uint8 frames (E, H, W, 3)."""
         see = self.stems[camera] if self.eye is None else self.eye
         grid: Tensor = see(self._pixels(frames))
-        return grid
+        return torch.cat([grid, wave(grid[..., -2:], self.config.waves)], -1)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """Return uint8 (E, H, W, 3) as (E, 3, H, W) in [0, 1]."""
@@ -227,7 +228,8 @@ class PolicyModel(nn.Module):
 
     def _resampler(self, latents: int) -> Resampler:
         seen = self.config.vision_width
-        return Resampler(self.config.grid_channels + 2, seen, latents, seen, cosine=self.config.cosine)
+        grid_width = self.config.grid_channels + 2 + 4 * self.config.waves
+        return Resampler(grid_width, seen, latents, seen, cosine=self.config.cosine)
 
     def _stem(self, stride: int) -> Stem | VisionTransformer:
         channels, vit = self.config.grid_channels, self.config.vit

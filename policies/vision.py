@@ -147,3 +147,13 @@ def place(features: Tensor, rows: int, columns: int) -> Tensor:
     places = torch.stack(torch.meshgrid(down, across, indexing="ij"), -1)
     grid = features.reshape(len(features), rows, columns, features.shape[-1])
     return torch.cat([grid, places.expand(len(grid), -1, -1, -1)], -1)
+
+
+def wave(places: Tensor, octaves: int) -> Tensor:
+    """Return the sines and cosines (..., 4 octaves) of places (..., 2) in [-1, 1], of a quarter wave to the end on.
+
+    Of a place as a plain number a network learns coarse answers first and fine ones very late; of its waves it learns
+    them at once (Fourier features, Tancik et al. 2020).
+    """
+    angles = places[..., None] * (torch.pi / 2 * 2.0 ** torch.arange(octaves, device=places.device)).to(places.dtype)
+    return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)

@@ -14,7 +14,7 @@ from policies.checkpoint import load_checkpoint
 from policies.token import SHIPPED
 from policies.training.config import Given, TrainConfig
 from policies.training.folder import README
-from policies.training.start import Data, begin
+from policies.training.start import WAVES, Data, begin
 from tests.training_data import Material
 
 
@@ -78,6 +78,8 @@ def test_a_fresh_model_may_begin_with_a_trained_eye_and_its_trunk_does_not(mater
     assert {"stems.0.patches.0.weight", "resamplers.0.latents", "text_encoder.norm.weight"} <= same
     assert not any(name.startswith(("trunk.", "ports.", "embedding.")) for name in same)
     assert made.trained["eye"] == "so101" and made.trained["start"] is None
+    assert made.model.config.waves == 0 and "resamplers.0.layers.1.look.to_key" in same  # it is told places as before
+    assert begin(replace(config, eye=None), data).model.config.waves == WAVES
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from policies.vision import PointingAttention, Resampler
+from policies.vision import PointingAttention, Resampler, place, wave
 
 QUERY, KEY, HEADS, HEAD_WIDTH = 16, 10, 2, 4
 
@@ -56,3 +56,17 @@ def test_a_history_is_a_larger_batch(cosine):
     for frame in range(3):
         alone, _ = resampler(grids[:, frame], text, visible)
         torch.testing.assert_close(tokens.view(2, 3, 5, QUERY)[:, frame], alone, rtol=0.0, atol=1e-5)
+
+
+def test_a_cell_is_told_by_its_row_and_column_and_by_their_waves():
+    grid = place(torch.zeros(1, 6, 1), 2, 3)
+    assert grid[0, 1, 2].tolist() == [0.0, 1.0, 1.0] and grid[0, 0, 1].tolist() == [0.0, -1.0, 0.0]
+    down_sines, down_cosines, across_sines, across_cosines = (
+        wave(torch.tensor([0.5, -1.0]), 3).view(2, 2, 3).flatten(0, 1)
+    )
+    half = 0.5**0.5
+    torch.testing.assert_close(down_sines, torch.tensor([half, 1.0, 0.0]), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(down_cosines, torch.tensor([half, 0.0, -1.0]), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(across_sines, torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(across_cosines, torch.tensor([0.0, -1.0, 1.0]), atol=1e-6, rtol=0.0)
+    assert wave(grid[..., -2:], 0).shape == (1, 2, 3, 0)

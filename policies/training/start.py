@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from embodied.errors import EmbodiedError
 from embodied.recording.reader import DatasetReader
@@ -25,6 +24,7 @@ from policies.vocabulary import Vocabulary
 
 ROOM = 4  # tokens that a plan's instruction has room for beyond the longest that it was made for
 EYE = ("stems.", "resamplers.", "text_encoder.")
+WAVES = 5  # octaves: the highest turns eight times in a frame
 REBUILD = 8  # cells a side of a frame that is denoised
 
 
@@ -88,23 +88,25 @@ def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint
     cameras = max(len(plan.spec.cameras) for plan in plans)
     if config.history and not cameras:
         raise EmbodiedError(f"--history {config.history}: of a camera's frames, and no dataset has a camera")
+    eye = load_checkpoint(config.eye).model if config.eye else None
     sizes = ModelConfig(
+        waves=eye.config.waves if eye else WAVES,
         strides=tuple(4 if i == 0 else 8 for i in range(cameras)),
         backbone=config.pretrained(config.backbone),
         vision=config.pretrained(config.vision),
     )
     model = PolicyModel(plans, sizes, vocabulary.size)
-    if config.eye:
-        _take_eye(model, config.eye)
+    if eye:
+        _take_eye(model, eye, config)
     return Checkpoint(model, vocabulary, words, {})
 
 
-def _take_eye(model: PolicyModel, path: Path) -> None:
+def _take_eye(model: PolicyModel, eye: PolicyModel, config: TrainConfig) -> None:
     """Begin with a checkpoint's eye: what it sees with, and how it reads; raise EmbodiedError where none of it fits."""
-    trained, own = load_checkpoint(path).model.state_dict(), model.state_dict()
+    trained, own = eye.state_dict(), model.state_dict()
     fits = {n: t for n, t in trained.items() if n.startswith(EYE) and n in own and own[n].shape == t.shape}
     if not any(name.startswith(EYE[0]) for name in fits):
-        raise EmbodiedError(f"--eye {path}: none of its stems is of a size that this model has")
+        raise EmbodiedError(f"--eye {config.eye}: none of its stems is of a size that this model has")
     model.load_state_dict(fits, strict=False)
 
 
