@@ -49,6 +49,9 @@ class Window:
 # In the table's part all objects, goals and hands of the 50 tasks are seen, at 2.04 times the pixels of the whole.
 VIEWS: dict[View, Window] = {"whole": Window(0.0, 0.0, 1.0), "table": Window(0.25, 0.25, 0.7)}
 
+# Parts of the robot that are never in the table's part: not to draw them takes a quarter less time.
+OUT_OF_SIGHT = ("head", "right_arm_base_link", "right_l0")
+
 
 class MetaWorldScene:
     """A task's environment, its goal observable: seen and env hold the objects' places, which no policy may see."""
@@ -64,6 +67,9 @@ class MetaWorldScene:
         model.camera(CAMERA).pos = CAMERA_PLACE_M
         if not effects:
             model.vis.quality.offsamples = 0
+        if view == "table":
+            unseen = [model.body(name).id for name in OUT_OF_SIGHT]
+            model.geom_rgba[np.isin(model.geom_bodyid, unseen), 3] = 0.0
         self._fresh = {name: getattr(model, name).copy() for name in _MOVED_BY_A_RESET}
         self._size, self._window = size, VIEWS[view]
         self._cameras = Cameras(model, round(size / self._window.side), effects=effects)

@@ -181,6 +181,24 @@ def test_the_tables_view_is_a_part_of_the_whole_picture_and_its_labels_are_too()
     table.close()
 
 
+@pytest.mark.parametrize("task", SOME)
+def test_what_is_not_drawn_of_the_robot_would_not_be_seen_in_the_tables_view(task: str) -> None:
+    robots = [make(size=144, view="table") for _ in range(2)]
+    for robot in robots:
+        robot.reset(5, task)
+    whole = robots[1].body.scene.env.model
+    whole.geom_rgba[:] = type(robots[1].body.scene)(task, size=16, view="whole", effects=False).env.model.geom_rgba
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        frames = [robot.reset(seed, task).frames[CAMERA] for robot in robots]
+        np.testing.assert_array_equal(*frames)
+        for action in rng.uniform(-1, 1, (6, 4)).astype(np.float32):
+            steps = [robot.step(*[PoseAction(action)] * 15) for robot in robots]
+            np.testing.assert_array_equal(*(step.observation.frames[CAMERA] for step in steps))
+    for robot in robots:
+        robot.close()
+
+
 def test_in_the_tables_view_lies_what_every_task_is_about() -> None:
     robot = make(view="table", render=False)
     for task in EVERY:
