@@ -137,7 +137,7 @@ def _z_loss(logits: Tensor) -> Tensor:
 def _value_loss(logits: Tensor, targets: Tensor, spread_bins: float) -> Tensor:
     asked = (targets != UNSUPERVISED).float()
     bins = targets.clamp(min=0)
-    offsets, weights = _spread(spread_bins, logits.device)
+    offsets, weights = spread_target(spread_bins, logits.device)
     log_likely = logits.log_softmax(-1)
     near = (bins[..., None] + offsets).clamp(0, BINS - 1)
     entropy = -(log_likely.gather(-1, near) @ weights)
@@ -148,7 +148,7 @@ def _value_loss(logits: Tensor, targets: Tensor, spread_bins: float) -> Tensor:
     return (loss / asked.clamp(min=1.0)).sum()
 
 
-def _spread(deviation: float, device: torch.device) -> tuple[Tensor, Tensor]:
+def spread_target(deviation: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the bins around a target, as offsets, and the share of the target that each has."""
     reach = round(3 * deviation)
     offsets = torch.arange(-reach, reach + 1, device=device)

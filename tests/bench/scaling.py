@@ -1,8 +1,9 @@
 """Whether a power law of small runs predicts a run of ten times their compute: `python -m tests.bench.scaling`.
 
 Three sizes are trained on the same data, each with √10 times the compute of the one before; held-out loss over compute
-is fitted by a·C^-b + c, and what it says of ten times the largest is written down before that run begins. Every line of
-OUT/scaling.jsonl is a run or the prediction; what is there already is not done again, so a stopped sweep goes on.
+is fitted by a·C^-b + c, c being the least that the loss can come to, and what it says of ten times the largest is
+written down before that run begins. Every line of OUT/scaling.jsonl is a run or the prediction; what is there already
+is not done again, so a stopped sweep goes on.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import curve_fit
 
 from policies.checkpoint import Checkpoint, load_checkpoint
+from policies.losses import Objective, spread_target
 from policies.model import ModelConfig, PolicyModel
 from policies.train import Given, TrainConfig, train
 from policies.training.folder import LOG, STATE, read_lines
@@ -97,18 +100,47 @@ def train_once(sweep: Sweep, name: str, seed: int, compute: float) -> dict[str, 
     return sweep.note({"name": key, **figures})
 
 
-def fit(runs: list[dict[str, Any]]) -> tuple[float, float, float]:
-    """Return a, b and c of a·C^-b + c, C in units of the largest run's compute; neither may be negative."""
+def fit(runs: list[dict[str, Any]], floor: float) -> tuple[float, float, float]:
+    """Return a, b and c of a·C^-b + c, C in units of the largest run's compute; c is the floor, a and b are found."""
     unit = max(run["compute"] for run in runs)
     compute = np.array([run["compute"] / unit for run in runs])
     loss = np.array([run["loss"] for run in runs])
-    guess = (loss.min() / 2, 0.3, loss.min() / 2)
-    found, _ = curve_fit(law, compute, loss, guess, bounds=([0, 0, 0], [np.inf, 2, loss.min()]), maxfev=20000)
-    return tuple(found.tolist())
+    found, _ = curve_fit(
+        lambda at, a, b: law(at, a, b, floor), compute, loss, (loss.min() - floor, 0.2), bounds=([0, 0], [np.inf, 2])
+    )
+    return float(found[0]), float(found[1]), floor
+
+
+def least_loss(objective: Objective) -> float:
+    """Return the loss of a model that knows all there is to know: the entropy of the targets, which are spread."""
+    _, shares = spread_target(objective.spread_bins, torch.device("cpu"))
+    return (objective.pose + objective.locate) * float(-(shares * shares.log()).sum())
 
 
 def law(compute: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
     return a * compute**-b + c
+
+
+def draw(runs: list[dict[str, Any]], tenfold: dict[str, Any], prediction: dict[str, Any], path: Path) -> None:
+    """Draw the runs, the law that was fitted to them, and what became of the prediction."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    unit = max(run["compute"] for run in runs)
+    along = np.geomspace(min(run["compute"] for run in runs), tenfold["compute"], 100)
+    axis.plot(
+        along, law(along / unit, *(prediction[name] for name in "abc")), "k--", label="fitted before the last run"
+    )
+    axis.plot([r["compute"] for r in runs], [r["loss"] for r in runs], "o", color="tab:blue", label="small runs")
+    axis.plot(tenfold["compute"], prediction["loss"], "x", color="k", label=f"predicted {prediction['loss']:.2f}")
+    axis.plot(tenfold["compute"], tenfold["loss"], "o", color="tab:red", label=f"found {tenfold['loss']:.2f}")
+    axis.set(xscale="log", yscale="log", xlabel="operations", ylabel="held-out loss")
+    axis.legend()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
 
 
 def main() -> None:
@@ -127,7 +159,7 @@ def main() -> None:
     small = [n for n in SIZES if n != "tenfold"]
     runs = [train_once(sweep, name, seed, unit * COMPUTE[name]) for name in small for seed in range(args.seeds)]
     if (prediction := sweep.known("prediction")) is None:
-        a, b, c = fit(runs)
+        a, b, c = fit(runs, least_loss(Objective()))
         told = float(law(np.array(COMPUTE["tenfold"]), a, b, c))
         prediction = sweep.note({"name": "prediction", "loss": told, "a": a, "b": b, "c": c})
     tenfold = train_once(sweep, "tenfold", 0, unit * COMPUTE["tenfold"])
@@ -139,6 +171,7 @@ def main() -> None:
     error = tenfold["loss"] / prediction["loss"] - 1
     print(f"loss = {prediction['a']:.3f} · C^-{prediction['b']:.3f} + {prediction['c']:.3f}")
     print(f"predicted {prediction['loss']:.4f}, found {tenfold['loss']:.4f}: {error:+.1%}")
+    draw(runs, tenfold, prediction, args.out / "scaling.png")
 
 
 if __name__ == "__main__":
