@@ -81,7 +81,8 @@ BREAKAGES = {
         Tampering(request=broken.without_lease),
         {
             "lease.a_second_operator_is_refused": "FAILED_PRECONDITION; found opened",
-            "lease.of_two_who_race_one_wins": "expected one winner in round 1 of 20; found 2",
+            # Whom the second takes over from is thrown out before he hears that he was let in, or after.
+            "lease.of_two_who_race_one_wins": ("expected one winner in round", "for the loser; found ABORTED"),
         },
     ),
     "carries out late actions": (
@@ -184,7 +185,7 @@ def test_a_broken_server_fails_where_it_is_broken_and_is_told_why(breakage):
         # What is broken on purpose is all that fails of its group, and nobody is left holding or stopping the robot.
         assert {name for name in found if name.startswith(f"{group}.")} == set(expected)
         for name, words in expected.items():
-            assert words in found[name]
+            assert any(word in found[name] for word in ([words] if isinstance(words, str) else words))
         assert "afterwards.the_robot_is_left_free" not in failures(address, "afterwards")
 
 
