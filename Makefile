@@ -8,7 +8,7 @@ BENCH := bridge serving loop bus cameras simulator experts policy tokens trunk e
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld metaworld-eval metaworld-checkpoint gym proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld metaworld-train metaworld-eval metaworld-checkpoint gym proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -22,6 +22,7 @@ help:
 	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
 	@echo "make metaworld  Meta-World 3.1.1 and the hosting side of this in $(VENV)-metaworld, which needs an older MuJoCo"
 	@echo "make gym     gym-pusht 0.1.8, gym-aloha 0.1.5 and the hosting side of this in $(VENV)-gym, which need an older MuJoCo"
+	@echo "make metaworld-train  scenes, demonstrations, perception and a policy of Meta-World, hours on two cores; goes on when killed"
 	@echo "make metaworld-eval  20 episodes of each of its tasks on held-out seeds, by the policy in CHECKPOINT; goes on when killed"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
@@ -97,7 +98,7 @@ $(VENV)-gym/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 # Seeds from 2 000 000 are neither demonstrations' nor those on which policies are chosen. rows=1: an episode goes the
 # same way at any number of workers. What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
 CHECKPOINT := policies/checkpoints/metaworld
-METAWORLD_OPTIONS :=
+METAWORLD_OPTIONS := --option size=144 --option view=table
 METAWORLD_OUT := runs/metaworld
 WORKERS := 2
 
@@ -105,6 +106,26 @@ metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	$(BIN)/embodied rollout --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
 	    --policy policies.token --checkpoint $(CHECKPOINT) --policy-option rows=1 --shared-policy --workers $(WORKERS) \
 	    --task all --episodes 20 --seed 2000000 --videos 0 --strips --resume --force --out $(METAWORLD_OUT)
+
+# The whole road to such a checkpoint: scenes, demonstrations, perception, policy. What is there already is kept, and what
+# was interrupted goes on by the same command.
+METAWORLD_COLLECT := $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld $(METAWORLD_OPTIONS) --option words=varied
+METAWORLD_SCENES := datasets/mt50_scenes
+METAWORLD_SHOWN := datasets/mt50
+EYE_STEPS := 6000
+POLICY_STEPS := 12000
+resume = $$(test ! -d $(1) || echo --resume)
+
+metaworld-train: metaworld setup-demo
+	test -f $(METAWORLD_SCENES)/meta/info.json || $(METAWORLD_COLLECT) --scenes 3 --episodes 300 --seed 500000 \
+	    --workers $(WORKERS) --out $(METAWORLD_SCENES) $(call resume,$(METAWORLD_SCENES))
+	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes 150 --keep 50 --perturb 0.7 --rehearse \
+	    --workers $(WORKERS) --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
+	$(BIN)/embodied finetune --dataset $(METAWORLD_SCENES) --chunk 10 --pack 128 --shrink 0.667 \
+	    --steps $(EYE_STEPS) --out runs/mt_eye $(call resume,runs/mt_eye/state)
+	$(BIN)/embodied finetune --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start runs/mt_eye --pack 128 \
+	    --steps $(POLICY_STEPS) --out runs/mt_policy $(call resume,runs/mt_policy/state)
+	@echo "evaluate it: make metaworld-eval CHECKPOINT=runs/mt_policy"
 
 metaworld-checkpoint:
 	@test -f $(CHECKPOINT)/config.json || { echo "no checkpoint in $(CHECKPOINT): say make metaworld-eval CHECKPOINT=DIR;" \
