@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, from_numpy
-from torch.nn import functional
+from torch import from_numpy
 
 from embodied.errors import EmbodiedError
 from policies.batch import Batch, Part, pack
@@ -52,16 +51,12 @@ class Draw:
 class Mixture:
     """Sources and how they are mixed.
 
-    width is that of packed rows in tokens, 0 where examples are padded instead; shrink is the side of frames as a part
-    of what it is on disk: at two thirds convolutions cost less than half.
+    width is that of packed rows in tokens, 0 where examples are padded instead.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], *, width: int = 0, denoising: Denoising | None = None, shrink: float = 1.0
-    ) -> None:
+    def __init__(self, sources: Sequence[Source], *, width: int = 0, denoising: Denoising | None = None) -> None:
         """Raise EmbodiedError where shares leave nothing for the rest, or there is no demonstration."""
         self.sources, self.width, self.denoising = tuple(sources), width, denoising or Denoising()
-        self.shrink = shrink
         self.plans: tuple[Plan, ...] = tuple(
             {s.data.plan.spec.name: s.data.plan for s in sources if isinstance(s.data, Examples)}.values()
         )
@@ -140,7 +135,7 @@ class Mixture:
 
     def validation(self, *, size: int, batches: int) -> Iterator[Batch]:
         """Yield the same held-out batches each time, nothing hidden; none where no dataset holds out an episode."""
-        calm = Mixture(self.sources, width=self.width, shrink=self.shrink)
+        calm = Mixture(self.sources, width=self.width)
         held_out = [(i, s.data) for i, s in enumerate(self.sources) if isinstance(s.data, Examples)]
         source = np.concatenate([np.full(len(data.validation_rows), i) for i, data in held_out])
         row = np.concatenate([data.validation_rows for _, data in held_out])
@@ -162,18 +157,7 @@ class Mixture:
             gaps=samples.gaps,
             corruption=corruption,
         )
-        frames = [shrunk(from_numpy(frames), self.shrink) for frames in samples.frames]
-        return Part(plan, sequences, frames, shrunk(from_numpy(samples.past), self.shrink))
-
-
-def shrunk(frames: Tensor, part: float) -> Tensor:
-    """Return uint8 frames (..., H, W, 3) with sides of that part of theirs, each pixel the mean of those it covers."""
-    if part == 1 or not frames.numel():
-        return frames
-    height, width = (round(part * side) for side in frames.shape[-3:-1])
-    pixels = frames.reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()
-    small = functional.interpolate(pixels, (height, width), mode="area").round().to(frames.dtype)
-    return small.permute(0, 2, 3, 1).reshape(*frames.shape[:-3], height, width, 3)
+        return Part(plan, sequences, [from_numpy(frames) for frames in samples.frames], from_numpy(samples.past))
 
 
 def shares(sources: Sequence[Source]) -> NDArray[np.float64]:

@@ -41,6 +41,7 @@ class ModelConfig:
     trunk: TrunkOptions = field(default_factory=TrunkOptions)
     vit: VitOptions | None = None  # a vision transformer in place of the convolutional stem
     cosine: bool = True  # scaled cosine attention in the resamplers, else the plain product
+    shrink: float = 1.0  # side of the frames that are looked at, as a part of theirs
     waves: int = 0  # octaves of sines and cosines that a grid cell's place is told by, beside its row and column
     backbone: Backbone | None = None  # a pretrained decoder as the trunk, or an image-text model; width is then its own
     vision: Backbone | None = None  # a pretrained vision encoder in place of the stems; grid_channels are then its own
@@ -218,8 +219,12 @@ class PolicyModel(nn.Module):
         return torch.cat([grid, wave(grid[..., -2:], self.config.waves)], -1)
 
     def _pixels(self, frames: Tensor) -> Tensor:
-        """Return uint8 (E, H, W, 3) as (E, 3, H, W) in [0, 1]."""
-        return frames.to(self.bins.device).permute(0, 3, 1, 2).to(self.bins.dtype).div(255.0)
+        """Return uint8 (E, H, W, 3) as (E, 3, H, W) in [0, 1], shrunk: each pixel the mean of those that it covers."""
+        pixels = frames.to(self.bins.device).permute(0, 3, 1, 2).to(self.bins.dtype).div(255.0)
+        if self.config.shrink == 1:
+            return pixels
+        height, width = (max(1, round(self.config.shrink * side)) for side in pixels.shape[2:])
+        return functional.interpolate(pixels, (height, width), mode="area")
 
     def _port(self, plan: Plan) -> Port:
         port = self.ports[self.port_names[plan.spec.name]]

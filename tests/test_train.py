@@ -234,14 +234,24 @@ def test_a_damaged_state_is_named(config: TrainConfig, content: bytes | None) ->
         train(config, resume=True, say=quiet)
 
 
-def test_frames_may_be_learnt_smaller_than_they_are(config: TrainConfig, tmp_path: Path) -> None:
-    data = Data.open(config.data)
-    small, whole = (mix(its, data, begin(config, data)) for its in (replace(config, shrink=0.5), config))
-    one, other = (mixture.batch(0, size=4, seed=0).parts[0].frames[0] for mixture in (small, whole))
-    assert one.shape[1:3] == (other.shape[1] // 2, other.shape[2] // 2) and one.dtype == other.dtype
-    blocks = other.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).float().mean((2, 4))
-    assert (one - blocks).abs().max() <= 0.5
-    train(replace(config, shrink=0.5, steps=1, out=tmp_path / "small"), say=quiet)
+def test_a_model_may_look_at_smaller_frames_when_learning_and_acting_and_at_whole_ones_later(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    small = replace(config, shrink=0.5, steps=1, out=tmp_path / "small")
+    made = load_checkpoint(train(small, say=quiet))
+    assert made.model.config.shrink == made.trained["shrink"] == 0.5
+    batch = mix(config, data := Data.open(config.data), made).batch(0, size=4, seed=0)
+    frames = batch.parts[0].frames[0]
+    blocks = frames.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).float().mean((2, 4)) / 255
+    torch.testing.assert_close(made.model._pixels(frames), blocks.permute(0, 3, 1, 2))
+    (answers,) = made.model.eval()(batch)
+    whole = begin(replace(config, start=small.out, shrink=1.0), data)
+    assert whole.model.config.shrink == 1.0
+    (others,) = whole.model.eval()(batch)
+    assert [side // 2 for side in others.looked[0].shape[-2:]] == [*answers.looked[0].shape[-2:]]
+    assert begin(replace(config, start=small.out), data).model.config.shrink == 0.5
+    with pytest.raises(EmbodiedError, match=r"began with shrink 0.5, not 1.0"):
+        train(replace(small, shrink=1.0, steps=2), resume=True, say=quiet)
 
 
 def mistakes(dataset: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]]:

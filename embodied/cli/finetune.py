@@ -105,7 +105,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pack", type=natural_int, metavar="TOKENS", help="pack examples into rows as wide as this")
     parser.add_argument("--denoise", type=float, metavar="X", help="share of examples of which something is hidden")
-    parser.add_argument("--shrink", type=float, metavar="X", help="learn from frames with sides of that part of theirs")
+    parser.add_argument(
+        "--shrink",
+        type=float,
+        metavar="X",
+        help="look at frames shrunk to that part of their sides (default 1, or as in --start)",
+    )
 
 
 def _add_pretrained(parser: argparse.ArgumentParser) -> None:

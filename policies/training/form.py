@@ -26,7 +26,7 @@ def form_of(checkpoint: Checkpoint) -> dict[str, Any]:
     folders = {name: Path(part.folder) if (part := getattr(sizes, name)) else None for name in FOLDERS}
     how = {"adapt": base and base.adapt, "rank": base.rank if base and base.adapt == "lora" else None}
     return {
-        **{"chunk": plan.chunk, "latents": plan.latents, "history": plan.history},
+        **{"chunk": plan.chunk, "latents": plan.latents, "history": plan.history, "shrink": sizes.shrink},
         **folders,
         **how,
         "bits": base and base.bits,
@@ -52,8 +52,11 @@ def require_same_run(config: TrainConfig, run: Checkpoint) -> None:
 
 
 def require_same_model(config: TrainConfig, start: Checkpoint) -> None:
-    """Raise EmbodiedError naming all that config asks for and the checkpoint that it starts from does not have."""
-    if found := _told(_others(config, start), config):
+    """Raise EmbodiedError naming all that config asks for and the checkpoint that it starts from does not have.
+
+    Frames of another size may be asked for: the same weights look at any.
+    """
+    if found := _told(_others(replace(config, shrink=None), start), config):
         raise EmbodiedError(
             f"checkpoint {config.start} has {found}; ask for what it has, or begin a fresh model without --start"
         )

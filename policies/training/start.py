@@ -76,6 +76,7 @@ def begin(config: TrainConfig, data: Data) -> Checkpoint:
         require_no_eye(config)
         require_same_model(config, start)
         made = replace(start, words=start.words | words)
+        made.model.config = replace(made.model.config, shrink=config.shrink or made.model.config.shrink)
     else:
         require_use(config)
         made = _fresh(config, data, words)
@@ -91,6 +92,7 @@ def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint
     eye = load_checkpoint(config.eye).model if config.eye else None
     sizes = ModelConfig(
         waves=eye.config.waves if eye else WAVES,
+        shrink=config.shrink or 1.0,
         strides=tuple(4 if i == 0 else 8 for i in range(cameras)),
         backbone=config.pretrained(config.backbone),
         vision=config.pretrained(config.vision),
@@ -117,7 +119,7 @@ def mix(config: TrainConfig, data: Data, checkpoint: Checkpoint) -> Mixture:
         for given, reader in zip(data.given, data.readers, strict=True)
     ]
     texts = [Source(Texts(given.path, checkpoint.vocabulary), given.weight, given.share) for given in config.texts]
-    return Mixture([*sources, *texts], width=config.pack, denoising=Denoising(config.denoise), shrink=config.shrink)
+    return Mixture([*sources, *texts], width=config.pack, denoising=Denoising(config.denoise))
 
 
 def _examples(reader: DatasetReader, checkpoint: Checkpoint) -> Examples:
