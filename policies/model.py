@@ -216,7 +216,10 @@ class PolicyModel(nn.Module):
         """Return the features (E, rows, columns, grid_channels + 2 + 4 waves) of uint8 frames (E, H, W, 3)."""
         see = self.stems[camera] if self.eye is None else self.eye
         grid: Tensor = see(self._pixels(frames))
-        return torch.cat([grid, wave(grid[..., -2:], self.config.waves)], -1)
+        if not self.config.waves:
+            return grid
+        waves = wave(grid[:1, ..., -2:], self.config.waves)  # the same in every frame
+        return torch.cat([grid, waves.expand(len(grid), -1, -1, -1)], -1)
 
     def _pixels(self, frames: Tensor) -> Tensor:
         """Return uint8 (E, H, W, 3) as (E, 3, H, W) in [0, 1], shrunk: each pixel the mean of those that it covers."""

@@ -82,7 +82,10 @@ BREAKAGES = {
         {
             "lease.a_second_operator_is_refused": "FAILED_PRECONDITION; found opened",
             # Whom the second takes over from is thrown out before he hears that he was let in, or after.
-            "lease.of_two_who_race_one_wins": ("expected one winner in round", "for the loser; found ABORTED"),
+            "lease.of_two_who_race_one_wins": (
+                "expected one winner in round 1 of 20; found 2",
+                "expected FAILED_PRECONDITION for the loser; found ABORTED",
+            ),
         },
     ),
     "carries out late actions": (
