@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import OrderedDict
 from typing import Any
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from embodied.types import Frame, Vector
 from envs.aloha_arm import JOINTS, SIDES, Pose
 from envs.cameras import Cameras
+from envs.projection import CUBE_CORNERS, outline
 
 Array = NDArray[np.float64]
 
@@ -24,7 +23,6 @@ OBJECTS = {
     "transfer_cube": {"box": (0.02, 0.02, 0.02)},
     "insertion": {"peg": (0.06, 0.01, 0.01), "socket": (0.06, 0.022, 0.022)},
 }
-_SIGNS = np.array(list(itertools.product((-1, 1), repeat=3)), np.float64)
 
 
 class AlohaScene:
@@ -88,13 +86,8 @@ class AlohaScene:
     def box(self, name: str) -> Vector:
         """Return an object's box (y1, x1, y2, x2) in the frame, fractions from the top left."""
         pose = self.pose(name)
-        corners = pose.position_m + (_SIGNS * OBJECTS[self.task][name]) @ pose.rotation.T
-        view = self.data.camera(CAMERA)
-        local = (corners - view.xpos) @ view.xmat.reshape(3, 3)  # x right, y up, looking along -z
-        scale = 0.5 / math.tan(math.radians(self.fovy_deg) / 2)
-        across = 0.5 + scale * local[:, 0] / -local[:, 2]
-        down = 0.5 - scale * local[:, 1] / -local[:, 2]
-        edges = np.array([down.min(), across.min(), down.max(), across.max()])
+        corners = pose.position_m + (CUBE_CORNERS * OBJECTS[self.task][name]) @ pose.rotation.T
+        edges = outline(corners, self.data.camera(CAMERA), self.fovy_deg)
         return np.asarray(np.clip(edges, 0.0, 1.0), np.float32)
 
     def close(self) -> None:

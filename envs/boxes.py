@@ -1,14 +1,13 @@
-"""Where an object appears in a camera's frame: its outline projected through a pinhole, no rendering."""
+"""Where an object of the SO-101's world appears in a camera's frame: the box around its outline."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied.types import Vector
 from envs.layout import BOWL_HEIGHT_M, BOWL_INNER_M, BOWL_RADIUS_M, BOWL_WALL_M, CUBE_HALF_M, ZONE_RADIUS_M
+from envs.projection import CUBE_CORNERS, outline
 from envs.scene import Scene
 
 Array = NDArray[np.float64]
@@ -21,7 +20,7 @@ def _circle(radius_m: float, height_m: float) -> Array:
 
 # Points (n, 3) in the object's own frame whose hull is the object's outline.
 _OUTLINES: dict[str, Array] = {
-    "cube": CUBE_HALF_M * np.array(list(itertools.product((-1, 1), repeat=3)), np.float64),
+    "cube": CUBE_HALF_M * CUBE_CORNERS,
     "bowl": np.concatenate([_circle(BOWL_INNER_M + BOWL_WALL_M, 0.0), _circle(BOWL_RADIUS_M, BOWL_HEIGHT_M)]),
     "zone": _circle(ZONE_RADIUS_M, 0.0),
 }
@@ -33,10 +32,5 @@ def box(scene: Scene, name: str, camera: str) -> Vector:
     What lies outside the frame is cut off; what other objects hide is not.
     """
     points = _OUTLINES[name.partition("_")[0]] @ scene.rotation(name).T + scene.position(name)
-    view = scene.data.camera(camera)
-    local = (points - view.xpos) @ view.xmat.reshape(3, 3)  # x right, y up, looking along -z
-    scale = 0.5 / np.tan(np.deg2rad(scene.model.camera(camera).fovy[0]) / 2)
-    across = 0.5 + scale * local[:, 0] / -local[:, 2]
-    down = 0.5 - scale * local[:, 1] / -local[:, 2]
-    corners = np.array([down.min(), across.min(), down.max(), across.max()])
-    return np.asarray(np.clip(corners, 0.0, 1.0), np.float32)
+    edges = outline(points, scene.data.camera(camera), scene.model.camera(camera).fovy[0])
+    return np.asarray(np.clip(edges, 0.0, 1.0), np.float32)

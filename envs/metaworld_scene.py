@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from embodied.types import Frame, Vector
 from envs.cameras import Cameras
+from envs.projection import CUBE_CORNERS, outline
 
 Array = NDArray[np.float64]
 
@@ -22,7 +22,6 @@ CAMERA_PLACE_M = (0.75, 0.075, 0.7)  # where LeRobot's MetaworldEnv moves it, af
 PROPRIOCEPTION = slice(0, 4)
 POINTS = {"target": slice(4, 7), "goal": slice(36, 39), "other": slice(11, 14)}  # of 39: the simulator's truth
 HALF_BOX_M = 0.03
-_CORNERS = HALF_BOX_M * np.array(list(itertools.product((-1, 1), repeat=3)), np.float64)
 _MOVED_BY_A_RESET = ("body_pos", "body_quat", "site_pos")
 
 
@@ -118,12 +117,8 @@ class MetaWorldScene:
 
     def box(self, point: Array) -> Vector:
         """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in the frame, fractions from the top left."""
-        view = self.env.data.camera(CAMERA)
-        local = (point + _CORNERS - view.xpos) @ view.xmat.reshape(3, 3)  # x right, y up, looking along -z
-        scale = 0.5 / np.tan(np.deg2rad(FOVY_DEG) / 2)
-        across = 0.5 - scale * local[:, 0] / -local[:, 2]
-        down = 0.5 + scale * local[:, 1] / -local[:, 2]
-        corners = np.array([down.min(), across.min(), down.max(), across.max()])
+        upright = outline(point + HALF_BOX_M * CUBE_CORNERS, self.env.data.camera(CAMERA), FOVY_DEG)
+        corners = 1.0 - upright[[2, 3, 0, 1]]  # the camera stands on its head
         window = self._window
         inside = (corners - [window.top, window.left] * 2) / window.side
         return np.asarray(np.clip(inside, 0.0, 1.0), np.float32)
