@@ -114,6 +114,7 @@ METAWORLD_SCENES := datasets/mt50_scenes
 METAWORLD_SHOWN := datasets/mt50
 EYE_STEPS := 6000
 POLICY_STEPS := 12000
+METAWORLD_FINETUNE := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
@@ -121,9 +122,9 @@ metaworld-train: metaworld setup-demo
 	    --workers $(WORKERS) --out $(METAWORLD_SCENES) $(call resume,$(METAWORLD_SCENES))
 	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes 150 --keep 50 --perturb 0.7 --rehearse \
 	    --workers $(WORKERS) --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
-	$(BIN)/embodied finetune --dataset $(METAWORLD_SCENES) --chunk 10 --pack 128 --shrink 0.667 \
+	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SCENES) --chunk 10 --pack 128 --shrink 0.667 \
 	    --steps $(EYE_STEPS) --out runs/mt_eye $(call resume,runs/mt_eye/state)
-	$(BIN)/embodied finetune --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start runs/mt_eye --pack 128 \
+	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start runs/mt_eye --pack 128 \
 	    --steps $(POLICY_STEPS) --out runs/mt_policy $(call resume,runs/mt_policy/state)
 	@echo "evaluate it: make metaworld-eval CHECKPOINT=runs/mt_policy"
 

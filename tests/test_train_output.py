@@ -74,7 +74,7 @@ def test_the_command_of_a_readme_is_the_run(material: Material) -> None:
     config = TrainConfig((Given(Path("a b"), 2.0), Given(Path("old"), share=0.2)), Path("out"), 7, precision="fp32")
     command = config.command(world=2)
     assert command == (
-        "torchrun --nproc-per-node 2 -m embodied finetune --dataset 'a b:2' --dataset old:20% --out out --steps 7 "
+        "torchrun --nproc-per-node 2 -m -- embodied finetune --dataset 'a b:2' --dataset old:20% --out out --steps 7 "
         "--precision fp32"
     )
 

@@ -138,7 +138,7 @@ def test_torchrun_starts_the_same_command(
 ) -> None:
     out = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*torchrun, "-m", "embodied", *material.arguments(out, "--steps", str(STEPS), *more)]
+    command = [*torchrun, "-m", "--", "embodied", *material.arguments(out, "--steps", str(STEPS), *more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr

@@ -27,7 +27,7 @@ EXAMPLE = """examples:
   embodied finetune --dataset data/so101 --backbone models/smollm2 --adapt lora --out runs/smollm --steps 2000
   embodied finetune --dataset data/so101 --backbone models/smollm2 --eye policies/checkpoints/so101 --out runs/smollm \
       --steps 2000
-  torchrun --nproc-per-node 2 -m embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --shard
+  torchrun --nproc-per-node 2 -m -- embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --shard
 
 Learnt from are the episodes that succeeded, and of the others only what an operator did in the policy's place. Of
 several datasets each is drawn from by the square root of its size, times its weight; data/old:20% is every fifth

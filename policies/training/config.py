@@ -113,7 +113,7 @@ class TrainConfig:
 
     def command(self, *, world: int = 1) -> str:
         """Return the command line that begins this run."""
-        parts = [f"torchrun --nproc-per-node {world} -m embodied finetune" if world > 1 else "embodied finetune"]
+        parts = [f"torchrun --nproc-per-node {world} -m -- embodied finetune" if world > 1 else "embodied finetune"]
         parts += [f"--dataset {shlex.quote(str(given))}" for given in self.data]
         parts += [f"--text {shlex.quote(str(given))}" for given in self.texts]
         parts += [f"--out {shlex.quote(str(self.out))}", f"--steps {self.steps}"]

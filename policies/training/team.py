@@ -107,7 +107,9 @@ def spread(learner: Learner, team: Team, *, shard: bool) -> nn.Module:
     learner.touch = team.world > 1
     if shard:
         if not dist.is_initialized():
-            raise EmbodiedError("--shard needs processes: torchrun --nproc-per-node N -m embodied finetune ... --shard")
+            raise EmbodiedError(
+                "--shard needs processes: torchrun --nproc-per-node N -m -- embodied finetune ... --shard"
+            )
         mesh = init_device_mesh(team.device.type, (team.world,))
         for block in blocks(learner.model):
             fully_shard(block, mesh=mesh)
