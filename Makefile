@@ -22,7 +22,7 @@ help:
 	@echo "make lerobot lerobot 0.4.4 in $(VENV)-lerobot, for the tests of datasets exchanged with it and tests.bench.data"
 	@echo "make metaworld  Meta-World 3.1.1 and the hosting side of this in $(VENV)-metaworld, which needs an older MuJoCo"
 	@echo "make gym     gym-pusht 0.1.8, gym-aloha 0.1.5 and the hosting side of this in $(VENV)-gym, which need an older MuJoCo"
-	@echo "make metaworld-train  scenes, demonstrations, perception and a policy of Meta-World, hours on two cores; goes on when killed"
+	@echo "make metaworld-train  scenes, demonstrations, perception, a policy of Meta-World and its report, hours on two cores; goes on when killed"
 	@echo "make metaworld-eval  20 episodes of each of its tasks on held-out seeds, by the policy in CHECKPOINT; goes on when killed"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
@@ -99,34 +99,43 @@ $(VENV)-gym/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 # same way at any number of workers. What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
 CHECKPOINT := policies/checkpoints/metaworld
 METAWORLD_OPTIONS := --option size=144 --option view=table
+METAWORLD_TASK := all
+METAWORLD_EPISODES := 20
 METAWORLD_OUT := runs/metaworld
 WORKERS := 2
 
 metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	$(BIN)/embodied rollout --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
 	    --policy policies.token --checkpoint $(CHECKPOINT) --policy-option rows=1 --shared-policy --workers $(WORKERS) \
-	    --task all --episodes 20 --seed 2000000 --videos 0 --strips --resume --force --out $(METAWORLD_OUT)
+	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --seed 2000000 --videos 0 --strips --resume --force \
+	    --out $(METAWORLD_OUT)
 
-# The whole road to such a checkpoint: scenes, demonstrations, perception, policy. What is there already is kept, and what
-# was interrupted goes on by the same command.
-METAWORLD_COLLECT := $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld $(METAWORLD_OPTIONS) --option words=varied
+# The whole road to such a checkpoint and its report: scenes, demonstrations, perception, policy, evaluation. What is there
+# already is kept, and what was interrupted goes on by the same command.
+METAWORLD_COLLECT := $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld --task $(METAWORLD_TASK) \
+    $(METAWORLD_OPTIONS) --option words=varied --workers $(WORKERS)
+METAWORLD_FINETUNE := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune \
+    --pack 128
 METAWORLD_SCENES := datasets/mt50_scenes
 METAWORLD_SHOWN := datasets/mt50
-EYE_STEPS := 6000
+METAWORLD_EYE := runs/mt_eye
+METAWORLD_POLICY := runs/mt_policy
+LAYOUTS := 190
+DEMONSTRATIONS := 50
+EYE_STEPS := 1500
 POLICY_STEPS := 12000
-METAWORLD_FINETUNE := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
-	test -f $(METAWORLD_SCENES)/meta/info.json || $(METAWORLD_COLLECT) --scenes 3 --episodes 300 --seed 500000 \
-	    --workers $(WORKERS) --out $(METAWORLD_SCENES) $(call resume,$(METAWORLD_SCENES))
-	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes 150 --keep 50 --perturb 0.7 --rehearse \
-	    --workers $(WORKERS) --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
-	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SCENES) --chunk 10 --pack 128 --shrink 0.667 \
-	    --steps $(EYE_STEPS) --out runs/mt_eye $(call resume,runs/mt_eye/state)
-	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start runs/mt_eye --pack 128 \
-	    --steps $(POLICY_STEPS) --out runs/mt_policy $(call resume,runs/mt_policy/state)
-	@echo "evaluate it: make metaworld-eval CHECKPOINT=runs/mt_policy"
+	test -f $(METAWORLD_SCENES)/meta/info.json || $(METAWORLD_COLLECT) --scenes 3 --episodes $(LAYOUTS) --seed 500000 \
+	    --out $(METAWORLD_SCENES) $(call resume,$(METAWORLD_SCENES))
+	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes $$((3 * $(DEMONSTRATIONS))) \
+	    --keep $(DEMONSTRATIONS) --perturb 0.7 --rehearse --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
+	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SCENES) --chunk 10 --shrink 0.667 --steps $(EYE_STEPS) \
+	    --out $(METAWORLD_EYE) $(call resume,$(METAWORLD_EYE)/state)
+	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start $(METAWORLD_EYE) \
+	    --steps $(POLICY_STEPS) --out $(METAWORLD_POLICY) $(call resume,$(METAWORLD_POLICY)/state)
+	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY)
 
 metaworld-checkpoint:
 	@test -f $(CHECKPOINT)/config.json || { echo "no checkpoint in $(CHECKPOINT): say make metaworld-eval CHECKPOINT=DIR;" \
