@@ -106,7 +106,8 @@ WORKERS := 2
 
 metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	$(BIN)/embodied rollout --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
-	    --policy policies.token --checkpoint $(CHECKPOINT) --policy-option rows=1 --shared-policy --workers $(WORKERS) \
+	    --policy policies.token --checkpoint $(CHECKPOINT) --policy-option rows=1 --policy-option horizon=10 \
+	    --shared-policy --workers $(WORKERS) \
 	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --seed 2000000 --videos 0 --strips --resume --force \
 	    --out $(METAWORLD_OUT)
 

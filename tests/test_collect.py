@@ -12,7 +12,7 @@ import toy_world
 
 from embodied.cli import main
 from embodied.recording.collection import Collection, Plan
-from embodied.recording.demonstration import Disturbance, demonstrate
+from embodied.recording.demonstration import Bursts, Disturbance, demonstrate
 from embodied.recording.format import DatasetError
 from embodied.recording.reader import DatasetReader
 from embodied.recording.workers import probe
@@ -62,6 +62,18 @@ def test_a_driver_is_named_in_the_collection_and_a_bad_one_is_refused_at_once(tm
 
 def test_an_undisturbed_episode_has_no_perturbed_rows():
     assert not recorded(perturb=0.0).perturbed.any()
+
+
+def test_bursts_are_as_many_and_as_long_as_asked_for():
+    spec, middle = toy_world.make().spec, np.array([0.0, 0.7], np.float32)
+    counts, lengths = set(), set()
+    for seed in range(200):
+        disturbance = Disturbance(spec, np.random.default_rng(seed), Bursts(most=5, steps=12))
+        moved = [not np.array_equal(disturbance.apply(step, middle), middle) for step in range(200)]
+        edges = np.flatnonzero(np.diff([False, *moved, False]))
+        counts.add(len(edges) // 2)
+        lengths.update((edges[1::2] - edges[::2]).tolist())
+    assert counts == set(range(1, 6)) and lengths == set(range(2, 13))
 
 
 def test_a_disturbed_episode_takes_another_path():
@@ -238,6 +250,8 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--seed", "999995"], "those above are for evaluation"),
         (["--seed", "-1"], "must not be negative"),
         (["--perturb", "1.5"], "share from 0 to 1"),
+        (["--bursts", "0"], "at least 1"),
+        (["--burst-steps", "1"], "--burst-steps is at least 2"),
         (["--workers", "0"], "at least 1"),
         (["--rehearse", "--driver", "policies.hold"], "--rehearse shows no frames"),
         (["--scenes", "2", "--keep", "3"], "--keep goes with demonstrations"),

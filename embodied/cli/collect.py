@@ -25,6 +25,7 @@ from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.modules import open_policy
 from embodied.recording.collection import Collection, Plan
+from embodied.recording.demonstration import SHORTEST_BURST_STEPS, Bursts
 from embodied.recording.staging import joined_before
 from embodied.recording.video_writer import CODECS, DEFAULT_CODEC
 from embodied.recording.workers import probe
@@ -94,6 +95,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="W", help="processes (default: one a core)"
     )
     add("--perturb", type=float, default=0.5, metavar="P", help="share of episodes that are disturbed (default 0.5)")
+    burst = Bursts()
+    add("--bursts", type=positive_int, default=burst.most, metavar="N", help="of one at most (default %(default)s)")
+    add(
+        "--burst-steps",
+        type=positive_int,
+        default=burst.steps,
+        metavar="N",
+        help="of a burst at most, and at least 2 (default %(default)s)",
+    )
     add("--driver", metavar="MODULE", help="a policy that acts until the expert takes over, to learn from its mistakes")
     add(
         "--video",
@@ -155,6 +165,7 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
         args.episodes,
         args.seed,
         args.perturb,
+        Bursts(args.bursts, args.burst_steps),
         keep=args.keep,
         rehearse=args.rehearse,
         scenes=args.scenes or 0,
@@ -198,6 +209,8 @@ def _check(args: argparse.Namespace) -> None:
         )
     if not 0.0 <= args.perturb <= 1.0:
         raise CollectArgumentError(f"--perturb is a share from 0 to 1, got {args.perturb}")
+    if args.burst_steps < SHORTEST_BURST_STEPS:
+        raise CollectArgumentError(f"--burst-steps is at least {SHORTEST_BURST_STEPS}, got {args.burst_steps}")
 
 
 def _report(out: Path, result: Mapping[str, Any]) -> None:

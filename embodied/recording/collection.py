@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from embodied.recording import format as layout
+from embodied.recording.demonstration import Bursts
 from embodied.recording.episode import Episode
 from embodied.recording.reader import DatasetReader
 from embodied.recording.staging import STAGING, check_directory, clear, open_staging, remove_unfinished
@@ -37,6 +38,7 @@ class Plan:
     episodes: int  # seeds attempted a task; those that fail are dropped
     seed: int
     perturb: float
+    bursts: Bursts = field(default_factory=Bursts)
     driver: str | None = None
     checkpoint: Path | None = None
     rehearse: bool = False
@@ -47,6 +49,8 @@ class Plan:
         """Return what may not change on the way."""
         fixed = {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
         fixed["keep"] = self.keep
+        if self.bursts != Bursts():
+            fixed["bursts"] = [self.bursts.most, self.bursts.steps]
         if self.scenes:
             fixed["scenes"] = self.scenes
         if self.driver is not None:
@@ -127,7 +131,15 @@ class Collection:
         results: dict[Part, list[Episode | Failure]] = defaultdict(list)
         plan, sizes = self._plan, self._probe.label_sizes
         setup = Setup(
-            plan.robot, plan.options, plan.perturb, sizes, plan.driver, plan.checkpoint, plan.rehearse, plan.scenes
+            plan.robot,
+            plan.options,
+            plan.perturb,
+            plan.bursts,
+            sizes,
+            plan.driver,
+            plan.checkpoint,
+            plan.rehearse,
+            plan.scenes,
         )
         rows = failed = 0
         for job, result in record(setup, list(part_of), workers):

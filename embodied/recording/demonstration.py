@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,8 +20,7 @@ from embodied.recording.episode import Episode, EpisodeRecorder
 from embodied.safety import bare, truth
 from embodied.types import Action, Observation, Policy, PoseAction, Robot, RobotSpec, Vector
 
-BURSTS = (1, 3)  # in a perturbed episode, both ends included
-BURST_STEPS = (2, 6)
+SHORTEST_BURST_STEPS = 2
 GAP_STEPS = (3, 20)  # before each burst
 OFFSET_SCALE = 0.02  # standard deviation as a share of the field's range: 0.08 rad for a joint of the SO-101
 DELTA_SCALE = 0.25  # of a field in delta mode, where a burst adds up: 1 to 3 cm for the hand of Meta-World
@@ -39,22 +38,31 @@ class Narrator(Protocol):
         """Return the text action that best describes the motion from one state to another, half a second later."""
 
 
+@dataclass(frozen=True)
+class Bursts:
+    """How much a disturbed episode is disturbed: by one burst to so many, of two steps to so many each."""
+
+    most: int = 3
+    steps: int = 6
+
+
 class Disturbance:
     """The offsets that one episode adds to what is executed; drawn once, from the seed."""
 
-    def __init__(self, spec: RobotSpec, rng: np.random.Generator) -> None:
+    def __init__(self, spec: RobotSpec, rng: np.random.Generator, bursts: Bursts | None = None) -> None:
+        bursts = bursts or Bursts()
         self._low = np.array([f.low for f in spec.action], dtype=np.float32)
         self._high = np.array([f.high for f in spec.action], dtype=np.float32)
         grippers = np.array(["gripper" in f.name for f in spec.action])
         scale = np.array([DELTA_SCALE if f.mode == "delta" else OFFSET_SCALE for f in spec.action])
         self._offsets: dict[int, Vector] = {}
         step = 0
-        for _ in range(rng.integers(BURSTS[0], BURSTS[1], endpoint=True)):
+        for _ in range(rng.integers(1, bursts.most, endpoint=True)):
             step += int(rng.integers(GAP_STEPS[0], GAP_STEPS[1], endpoint=True))
             offset = rng.normal(0.0, scale)
             if rng.random() < SLIP_PROBABILITY:
                 offset[grippers] = rng.choice([-SLIP, SLIP])
-            for _ in range(rng.integers(BURST_STEPS[0], BURST_STEPS[1], endpoint=True)):
+            for _ in range(rng.integers(SHORTEST_BURST_STEPS, bursts.steps, endpoint=True)):
                 self._offsets[step] = (offset * (self._high - self._low)).astype(np.float32)
                 step += 1
 
@@ -90,6 +98,7 @@ def demonstrate(
     task: str,
     seed: int,
     perturb: float = 0.0,
+    bursts: Bursts | None = None,
     driver: Policy | None = None,
     label_sizes: Mapping[str, int] | None = None,
     frames: bool = True,
@@ -105,7 +114,7 @@ def demonstrate(
     labels = truth(robot)
     expert.reset(observation.instruction, robot.spec)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
-    disturbance = Disturbance(robot.spec, rng) if rng.random() < perturb else None
+    disturbance = Disturbance(robot.spec, rng, bursts) if rng.random() < perturb else None
     driving = Driver(driver, observation.instruction, robot.spec, rng) if driver else None
     recorder = EpisodeRecorder(task, seed, observation.instruction)
     for index in range(MAX_STEPS):

@@ -15,7 +15,7 @@ from typing import Any
 
 from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_policy, open_robot
-from embodied.recording.demonstration import demonstrate
+from embodied.recording.demonstration import Bursts, demonstrate
 from embodied.recording.episode import Episode
 from embodied.recording.survey import survey
 from embodied.safety import LabelSizes, bare, truth
@@ -24,11 +24,12 @@ from embodied.types import Policy, Robot, RobotSpec
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to record: the robot's module and options, how often to disturb, the labels to keep."""
+    """What a worker needs to record: a robot's module and options, how often and how much to disturb, which labels."""
 
     robot: str
     options: Mapping[str, Any]
     perturb: float
+    bursts: Bursts
     label_sizes: Mapping[str, int]
     driver: str | None = None  # a policy's module, which acts until the expert takes over
     checkpoint: Path | None = None
@@ -142,6 +143,7 @@ def _record_one(job: Job) -> Episode | Failure:
                 task=task,
                 seed=seed,
                 perturb=setup.perturb,
+                bursts=setup.bursts,
                 driver=_worker.driver,
                 label_sizes=setup.label_sizes,
                 frames=frames,
