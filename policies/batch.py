@@ -20,6 +20,7 @@ class Part:
     sequences: Sequences
     frames: list[Tensor]  # a camera in the spec's order: uint8 (E, H, W, 3); where it lacks one nobody looks
     past: Tensor | None = None  # uint8 (E, history, H, W, 3), the latest first
+    said: Tensor | None = None  # (E, text_length, vision width) of PolicyModel.read, where it was read before
 
     def __len__(self) -> int:
         return len(self.sequences.tokens)

@@ -22,6 +22,7 @@ from policies.trunk import Cache, Trunk, TrunkOptions
 from policies.values import BINS
 from policies.vision import Resampler, Stem, wave
 from policies.vit import VisionTransformer, VitOptions
+from policies.vocabulary import PAD
 
 VALUE_WIDTH = 64
 
@@ -129,6 +130,12 @@ class PolicyModel(nn.Module):
         hidden = arrangement.scatter(rows)
         return [self._answer(*each, cache) for each in zip(batch.parts, hidden, looked, strict=True)]
 
+    def read(self, plan: Plan, instruction: list[int]) -> Tensor:
+        """Return what an instruction tells the eye (1, text_length, vision width): the same all through an episode."""
+        padding = [PAD] * (plan.text_length - len(instruction))
+        tokens = torch.tensor([instruction + padding], device=self.bins.device)
+        return self._read_text(plan, self.embedding(tokens), _readable(tokens != PAD))
+
     def next_text(self, tokens: list[int], answers: Answers, length: int) -> Tensor:
         """Return the logits (E, vocabulary) after one more token of each text action; length counts those before it."""
         cache = answers.cache
@@ -146,10 +153,8 @@ class PolicyModel(nn.Module):
             return x, []
         port = self._port(plan)
         visible = torch.from_numpy(part.sequences.visible).to(device)
-        words = self.to_text(x[:, plan.text] + port.position[plan.text])
-        text_visible = visible[:, plan.text].clone()
-        text_visible[:, 0] |= ~text_visible.any(1)  # whoever reads an instruction all of which is hidden reads padding
-        text = self._read_text(words, text_visible)
+        text_visible = _readable(visible[:, plan.text])
+        text = self._read_text(plan, x[:, plan.text], text_visible) if part.said is None else part.said
         x = x + functional.pad(port.position, (0, 0, 0, x.shape[1] - plan.prefix))
         looked = []
         for camera, slots in enumerate(plan.images):
@@ -167,7 +172,8 @@ class PolicyModel(nn.Module):
                 x[there, slots] = x[there, slots] + image[:, : plan.history_latents].to(x.dtype)
         return x, looked
 
-    def _read_text(self, words: Tensor, visible: Tensor) -> Tensor:
+    def _read_text(self, plan: Plan, embedded: Tensor, visible: Tensor) -> Tensor:
+        words = self.to_text(embedded + self._port(plan).position[plan.text])
         itself = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
         position = torch.arange(words.shape[1], device=words.device).expand(len(words), -1)
         read: Tensor = self.text_encoder(words, visible[:, None, :] | itself, position)
@@ -264,6 +270,13 @@ def port_names(plans: Sequence[Plan]) -> dict[str, str]:
             name += "_"
         found[plan.spec.name] = name
     return found
+
+
+def _readable(visible: Tensor) -> Tensor:
+    """Return which words (E, L) are read: whoever has an instruction all of which is hidden reads padding."""
+    readable = visible.clone()
+    readable[:, 0] |= ~visible.any(1)
+    return readable
 
 
 def _whole(there: Tensor) -> Tensor | slice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from embodied.errors import (
 )
 from embodied.loop import check_instruction
 from embodied.types import Action, Observation, PoseAction, RobotSpec, Vector
-from policies.batch import Batch, Part
+from policies.batch import Part, pack
 from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.grammar import SkillTree, parse, write_pose
 from policies.hold import HoldPolicy
@@ -58,6 +58,13 @@ def make(
     return TokenPolicy(loaded, horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment, rows=rows)
 
 
+class Instruction(NamedTuple):
+    """What an episode is begun with."""
+
+    ids: list[int]
+    read: torch.Tensor  # (1, text_length, vision width) what the model's eye was told
+
+
 class TokenPolicy:
     """A trained model as a Policy: poses a chunk at a time, ensembled over time, or one text action."""
 
@@ -83,7 +90,7 @@ class TokenPolicy:
         self._drive(checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment))
         self.labels: dict[str, Vector] = {}  # where the policy believes the named things are
         self.outside = 0  # state numbers so far that lay out of their field's range
-        self._instruction: list[int] | None = None
+        self._instruction: Instruction | None = None
         self._spec = self.plan.spec
         self._hold = HoldPolicy()
         self._chunks: list[tuple[int, NDArray[np.float32]]] = []  # (step it began at, (chunk, n)), oldest first
@@ -126,7 +133,9 @@ class TokenPolicy:
             raise EmbodiedError(f"robot {spec.name!r} has no skills, so there is no text action to choose")
         ids = self._read(check_instruction(instruction))
         self._hold.reset(instruction, spec)
-        self._instruction, self._spec, self._chunks, self.outside, self.labels = ids, spec, [], 0, {}
+        with torch.inference_mode():
+            self._instruction = Instruction(ids, self.checkpoint.model.read(self.plan, ids))
+        self._spec, self._chunks, self.outside, self.labels = spec, [], 0, {}
         self._looked = None
 
     def act(self, observation: Observation) -> Sequence[Action]:
@@ -260,15 +269,19 @@ def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]
     past = [policy._memory.recall(o) for policy, o in zip(policies, observations, strict=True)]
     # Rows that nobody asked for are like the first, and what they are answered goes nowhere.
     filled = [*range(len(policies)), *[0] * ((first._rows or 0) - len(policies))]
-    instructions = [policies[row]._instruction or [] for row in filled]
+    told = [instruction for row in filled if (instruction := policies[row]._instruction)]
     shown, past = [observations[row] for row in filled], [past[row] for row in filled]
     gaps = Gaps(past=np.array([there for _, there in past]).reshape(len(past), plan.history))
-    sequences = lay_out(plan, instruction=instructions, state=np.stack([o.state for o in shown]), gaps=gaps)
+    sequences = lay_out(plan, instruction=[i.ids for i in told], state=np.stack([o.state for o in shown]), gaps=gaps)
     frames = [torch.from_numpy(np.stack([o.frames[c.name] for o in shown])) for c in plan.spec.cameras]
     remembered = torch.from_numpy(np.stack([frames for frames, _ in past])) if plan.history else None
-    (answers,) = model(Batch((Part(plan, sequences, frames, remembered),)), use_cache=first.mode == "text")
+    part = Part(plan, sequences, frames, remembered, torch.cat([i.read for i in told]))
+    writes = first.mode == "text"
+    # One alone needs no padding; of several all are padded alike, whoever they are, and so is what is written to.
+    batch = pack([part], 0 if writes or len(filled) > 1 else plan.prefix)
+    (answers,) = model(batch, use_cache=writes)
     located, outside = mean_bins(answers.locate).numpy(), sequences.outside.sum(1)
-    written = _spell(policies, answers) if first.mode == "text" else _point(answers)
+    written = _spell(policies, answers) if writes else _point(answers)
     actions = []
     for row, (policy, observation) in enumerate(zip(policies, observations, strict=True)):
         policy.outside += int(outside[row])
