@@ -1,6 +1,7 @@
 """The rooms of the repository keep to their import table: envs -> embodied <- policies, and each its own libraries."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -243,3 +244,17 @@ def test_a_file_says_in_its_first_line_what_it_is(name):
     first = MODULES[name].read_text(encoding="utf-8").partition("\n")[0]
     assert first.startswith('"""'), f"{MODULES[name]} begins with {first!r}"
     assert first.rstrip('"').endswith("."), f"{MODULES[name]}: the first line is one sentence: {first!r}"
+
+
+@pytest.mark.parametrize("bench", sorted((ROOT / "tests" / "bench").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_imports_what_there_is(bench):
+    """Benchmarks run rarely, some in environments of their own: what they import may have been renamed meanwhile."""
+    for node in ast.walk(ast.parse(bench.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in PACKAGES:
+            missing = [name.name for name in node.names if not there_is(str(node.module), name.name)]
+            assert not missing, f"{node.module} has no {missing}"
+
+
+def there_is(module: str, name: str) -> bool:
+    submodule = ROOT.joinpath(*module.split("."), f"{name}.py")
+    return submodule.exists() or hasattr(importlib.import_module(module), name)

@@ -22,7 +22,7 @@ import envs.gl  # noqa: F401 - chooses how MuJoCo draws, before it is imported
 from embodied.rollouts import Job, Setup
 from embodied.types import Observation, PoseAction
 from embodied.workers import Workers
-from envs.metaworld import HORIZON, MetaWorld, make
+from envs.metaworld import HORIZON, make
 from policies.random import RandomPolicy
 
 SIZE_PX = 480
@@ -121,9 +121,7 @@ def main() -> None:
 
 def _their_spec() -> Any:
     """Return the robot's spec with their frames."""
-    robot = make(size=SIZE_PX, effects=True, render=False)
-    assert isinstance(robot.body, MetaWorld)
-    return robot.spec
+    return make(size=SIZE_PX, effects=True, render=False).spec
 
 
 if __name__ == "__main__":
