@@ -25,7 +25,7 @@ from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.modules import open_policy
 from embodied.recording.collection import Collection, Plan
-from embodied.recording.demonstration import SHORTEST_BURST_STEPS, Bursts
+from embodied.recording.demonstration import SHORTEST_BURST_STEPS, USUAL, Bursts
 from embodied.recording.staging import joined_before
 from embodied.recording.video_writer import CODECS, DEFAULT_CODEC
 from embodied.recording.workers import probe
@@ -95,14 +95,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="W", help="processes (default: one a core)"
     )
     add("--perturb", type=float, default=0.5, metavar="P", help="share of episodes that are disturbed (default 0.5)")
-    burst = Bursts()
-    add("--bursts", type=positive_int, default=burst.most, metavar="N", help="of one at most (default %(default)s)")
+    add(
+        "--bursts",
+        type=positive_int,
+        default=USUAL.most,
+        metavar="N",
+        help="bursts of wrong actions in a disturbed episode, at most (default %(default)s)",
+    )
     add(
         "--burst-steps",
         type=positive_int,
-        default=burst.steps,
+        default=USUAL.steps,
         metavar="N",
-        help="of a burst at most, and at least 2 (default %(default)s)",
+        help="steps of a burst, at most (default %(default)s, at least 2)",
     )
     add("--driver", metavar="MODULE", help="a policy that acts until the expert takes over, to learn from its mistakes")
     add(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from embodied.recording import format as layout
-from embodied.recording.demonstration import Bursts
+from embodied.recording.demonstration import USUAL, Bursts
 from embodied.recording.episode import Episode
 from embodied.recording.reader import DatasetReader
 from embodied.recording.staging import STAGING, check_directory, clear, open_staging, remove_unfinished
@@ -38,7 +38,7 @@ class Plan:
     episodes: int  # seeds attempted a task; those that fail are dropped
     seed: int
     perturb: float
-    bursts: Bursts = field(default_factory=Bursts)
+    bursts: Bursts = USUAL
     driver: str | None = None
     checkpoint: Path | None = None
     rehearse: bool = False
@@ -49,7 +49,7 @@ class Plan:
         """Return what may not change on the way."""
         fixed = {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
         fixed["keep"] = self.keep
-        if self.bursts != Bursts():
+        if self.bursts != USUAL:
             fixed["bursts"] = [self.bursts.most, self.bursts.steps]
         if self.scenes:
             fixed["scenes"] = self.scenes

@@ -46,11 +46,13 @@ class Bursts:
     steps: int = 6
 
 
+USUAL = Bursts()
+
+
 class Disturbance:
     """The offsets that one episode adds to what is executed; drawn once, from the seed."""
 
-    def __init__(self, spec: RobotSpec, rng: np.random.Generator, bursts: Bursts | None = None) -> None:
-        bursts = bursts or Bursts()
+    def __init__(self, spec: RobotSpec, rng: np.random.Generator, bursts: Bursts = USUAL) -> None:
         self._low = np.array([f.low for f in spec.action], dtype=np.float32)
         self._high = np.array([f.high for f in spec.action], dtype=np.float32)
         grippers = np.array(["gripper" in f.name for f in spec.action])
@@ -98,7 +100,7 @@ def demonstrate(
     task: str,
     seed: int,
     perturb: float = 0.0,
-    bursts: Bursts | None = None,
+    bursts: Bursts = USUAL,
     driver: Policy | None = None,
     label_sizes: Mapping[str, int] | None = None,
     frames: bool = True,
