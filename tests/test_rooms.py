@@ -256,5 +256,4 @@ def test_a_benchmark_imports_what_there_is(bench):
 
 
 def there_is(module: str, name: str) -> bool:
-    submodule = ROOT.joinpath(*module.split("."), f"{name}.py")
-    return submodule.exists() or hasattr(importlib.import_module(module), name)
+    return f"{module}.{name}" in MODULES or hasattr(importlib.import_module(module), name)
