@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import toy_world
 
+from embodied.bridge.policy_server import serve_policy
 from embodied.cli import main
-from embodied.recording.collection import Collection, Plan
+from embodied.modules import policy_origin
+from embodied.recording.collection import Collection
 from embodied.recording.demonstration import Bursts, Disturbance, demonstrate
 from embodied.recording.format import DatasetError
+from embodied.recording.plan import Plan
 from embodied.recording.reader import DatasetReader
 from embodied.recording.workers import probe
 from embodied.safety import SafeRobot
@@ -54,10 +57,25 @@ def test_a_driver_acts_until_the_expert_takes_over_and_the_experts_answers_are_r
 def test_a_driver_is_named_in_the_collection_and_a_bad_one_is_refused_at_once(tmp_path, capsys):
     assert collect(tmp_path / "a", "--driver", "policies.hold", "--seed", "8", episodes=4) == 0
     content = json.loads((tmp_path / "a" / "meta" / "collection.json").read_text())
-    assert content["driver"] == ["policies.hold", None]
+    driver = {"module": "policies.hold", "options": {}, "checkpoint_sha256": None, "within": 60}
+    assert content["driver"] == driver
     assert collect(tmp_path / "b", "--driver", "policies.hald") == 2
     assert "policies.hold" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_a_driver_behind_an_address_is_told_by_what_it_was_made_from(tmp_path):
+    drive = ("--driver-steps", "7", "--seed", "8")
+    origin = policy_origin("policies.hold", None, {})
+    with serve_policy(HoldPolicy, origin=lambda: origin) as server:
+        assert collect(tmp_path / "a", "--driver", server.address, *drive, episodes=4) == 0
+    assert collect(tmp_path / "b", "--driver", "policies.hold", *drive, episodes=4) == 0
+    remote, local = (json.loads((tmp_path / name / "meta" / "collection.json").read_text()) for name in "ab")
+    assert remote["driver"] == local["driver"]
+    assert local["driver"]["module"] == "policies.hold" and local["driver"]["within"] == 7
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    perturbed = DatasetReader(tmp_path / "a").perturbed
+    assert 5 <= perturbed.sum() / 8 <= 7
 
 
 def test_an_undisturbed_episode_has_no_perturbed_rows():
@@ -255,6 +273,7 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--workers", "0"], "at least 1"),
         (["--rehearse", "--driver", "policies.hold"], "--rehearse shows no frames"),
         (["--scenes", "2", "--keep", "3"], "--keep goes with demonstrations"),
+        (["--driver", "policies.hold", "--driver-steps", "4"], "--driver-steps is at least 5, got 4"),
         (["--scenes", "2", "--driver", "policies.hold"], "--driver goes with demonstrations"),
         (["--keep", "13"], "of 12 episodes no 13 can be kept"),
         (["--task", "juggle"], "no task 'juggle'; toy has ['push', 'reach']"),

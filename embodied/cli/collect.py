@@ -23,9 +23,16 @@ from embodied.cli.arguments import (
 from embodied.cli.teleoperation import DEVICES, add_teleoperator, check_teleoperator
 from embodied.errors import EmbodiedError
 from embodied.loop import FIRST_EVALUATION_SEED
-from embodied.modules import open_policy
-from embodied.recording.collection import Collection, Plan
-from embodied.recording.demonstration import SHORTEST_BURST_STEPS, USUAL, Bursts
+from embodied.modules import open_policy, policy_origin
+from embodied.recording.collection import Collection
+from embodied.recording.demonstration import (
+    SHORTEST_BURST_STEPS,
+    SHORTEST_DRIVE_STEPS,
+    TAKEOVER_STEPS,
+    USUAL,
+    Bursts,
+)
+from embodied.recording.plan import Drive, Plan
 from embodied.recording.staging import joined_before
 from embodied.recording.video_writer import CODECS, DEFAULT_CODEC
 from embodied.recording.workers import probe
@@ -109,7 +116,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="steps of a burst, at most (default %(default)s, at least 2)",
     )
-    add("--driver", metavar="MODULE", help="a policy that acts until the expert takes over, to learn from its mistakes")
+    add(
+        "--driver",
+        metavar="MODULE|ADDRESS",
+        help="a policy that acts until the expert takes over, to learn from its mistakes",
+    )
+    add(
+        "--driver-steps",
+        type=positive_int,
+        default=TAKEOVER_STEPS,
+        metavar="N",
+        help="the expert takes over within so many steps (default %(default)s, at least 5)",
+    )
     add(
         "--video",
         choices=tuple(CODECS),
@@ -176,8 +194,7 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
         scenes=args.scenes or 0,
     )
     if args.driver is not None:
-        plan = replace(plan, driver=args.driver, checkpoint=args.checkpoint)
-        open_policy(args.driver, args.checkpoint, {})  # a bad checkpoint is told now, not once a worker
+        plan = replace(plan, drive=_drive(args))
     collection = Collection(args.out, plan, found, resume=args.resume or args.finish)
     began_s = time.monotonic()
     rows = 0 if args.finish else collection.run(args.workers)
@@ -187,6 +204,16 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     if rows:
         print(f"{rows} rows in {took_s:.0f} s: {rows / took_s:.1f} rows/s with {args.workers} workers")
     return 0
+
+
+def _drive(args: argparse.Namespace) -> Drive:
+    """Open the driver, so that a bad one is told now and not once a worker, and say what it is made from."""
+    options = dict(args.policy_option)
+    opened = open_policy(args.driver, args.checkpoint, options)
+    if callable(close := getattr(opened.policy, "close", None)):
+        close()
+    origin = opened.origin or policy_origin(args.driver, opened.checkpoint, opened.options)
+    return Drive(args.driver, args.checkpoint, options, args.driver_steps, origin)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -216,6 +243,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CollectArgumentError(f"--perturb is a share from 0 to 1, got {args.perturb}")
     if args.burst_steps < SHORTEST_BURST_STEPS:
         raise CollectArgumentError(f"--burst-steps is at least {SHORTEST_BURST_STEPS}, got {args.burst_steps}")
+    if args.driver_steps < SHORTEST_DRIVE_STEPS:
+        raise CollectArgumentError(f"--driver-steps is at least {SHORTEST_DRIVE_STEPS}, got {args.driver_steps}")
 
 
 def _report(out: Path, result: Mapping[str, Any]) -> None:

@@ -17,45 +17,15 @@ from typing import Any
 from tqdm import tqdm
 
 from embodied.recording import format as layout
-from embodied.recording.demonstration import USUAL, Bursts
 from embodied.recording.episode import Episode
+from embodied.recording.plan import Plan
 from embodied.recording.reader import DatasetReader
 from embodied.recording.staging import STAGING, check_directory, clear, open_staging, remove_unfinished
-from embodied.recording.workers import Failure, Job, Probe, Setup, record
+from embodied.recording.workers import Failure, Job, Probe, record
 from embodied.recording.writer import DatasetWriter
 
 SEEDS_PER_PART = 25
 SEEDS_IN_RESERVE = 5  # of a part that is recorded only where earlier ones had failures
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to collect. Tasks and episodes may grow when a collection is resumed; nothing else may change."""
-
-    robot: str
-    options: Mapping[str, Any]
-    tasks: tuple[str, ...]
-    episodes: int  # seeds attempted a task; those that fail are dropped
-    seed: int
-    perturb: float
-    bursts: Bursts = USUAL
-    driver: str | None = None
-    checkpoint: Path | None = None
-    rehearse: bool = False
-    keep: int | None = None  # successes of a task that are enough: the first ones, by seed
-    scenes: int = 0  # pictures of each seed's scene, in place of a demonstration
-
-    def fixed(self) -> dict[str, Any]:
-        """Return what may not change on the way."""
-        fixed = {"robot": self.robot, "options": dict(self.options), "seed": self.seed, "perturb": self.perturb}
-        fixed["keep"] = self.keep
-        if self.bursts != USUAL:
-            fixed["bursts"] = [self.bursts.most, self.bursts.steps]
-        if self.scenes:
-            fixed["scenes"] = self.scenes
-        if self.driver is not None:
-            fixed["driver"] = [self.driver, self.checkpoint.name if self.checkpoint else None]
-        return fixed
 
 
 @dataclass(frozen=True)
@@ -129,20 +99,8 @@ class Collection:
         """Record parts and return their rows; raise DatasetError if not one episode of the first succeeds."""
         part_of: dict[Job, Part] = {(part.task, seed): part for part in parts for seed in part.seeds}
         results: dict[Part, list[Episode | Failure]] = defaultdict(list)
-        plan, sizes = self._plan, self._probe.label_sizes
-        setup = Setup(
-            plan.robot,
-            plan.options,
-            plan.perturb,
-            plan.bursts,
-            sizes,
-            plan.driver,
-            plan.checkpoint,
-            plan.rehearse,
-            plan.scenes,
-        )
         rows = failed = 0
-        for job, result in record(setup, list(part_of), workers):
+        for job, result in record(self._plan, self._probe.label_sizes, list(part_of), workers):
             part = part_of[job]
             results[part].append(result)
             if isinstance(result, Failure):

@@ -26,7 +26,8 @@ OFFSET_SCALE = 0.02  # standard deviation as a share of the field's range: 0.08 
 DELTA_SCALE = 0.25  # of a field in delta mode, where a burst adds up: 1 to 3 cm for the hand of Meta-World
 SLIP_PROBABILITY = 0.2
 SLIP = 0.4  # share of the gripper's range
-TAKEOVER_STEPS = (5, 60)  # the expert takes over from a driving policy somewhere in between
+SHORTEST_DRIVE_STEPS = 5  # the expert takes over from a driving policy between this and
+TAKEOVER_STEPS = 60  # this, unless told otherwise
 TEXT_SPAN_S = 0.5
 
 
@@ -77,12 +78,11 @@ class Disturbance:
 
 
 class Driver:
-    """A policy at the wheel until the expert takes over, at a step drawn once, from the seed."""
+    """A policy at the wheel until the expert takes over at a step."""
 
-    def __init__(self, policy: Policy, instruction: str, spec: RobotSpec, rng: np.random.Generator) -> None:
+    def __init__(self, policy: Policy, instruction: str, spec: RobotSpec, takeover: int) -> None:
         policy.reset(instruction, spec)
-        self._policy = policy
-        self._takeover = int(rng.integers(*TAKEOVER_STEPS))
+        self._policy, self._takeover = policy, takeover
         self._chunk: list[Action] = []
 
     def apply(self, step: int, observation: Observation, action: Vector) -> Vector:
@@ -102,13 +102,15 @@ def demonstrate(
     perturb: float = 0.0,
     bursts: Bursts = USUAL,
     driver: Policy | None = None,
+    within: int = TAKEOVER_STEPS,
     label_sizes: Mapping[str, int] | None = None,
     frames: bool = True,
 ) -> Episode:
     """Record one episode of the expert to its end; perturb is the probability that bursts disturb it.
 
-    A driver acts in the expert's place until a takeover; what it executes is a disturbance too. Without frames the
-    episode is the same, but for its pictures: that tells sooner whether it is worth recording.
+    A driver acts in the expert's place until a takeover, within so many steps, drawn from the seed; what it executes is
+    a disturbance too. Without frames the episode is the same, but for its pictures: that tells sooner whether it is
+    worth recording.
 
     The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
     """
@@ -117,7 +119,10 @@ def demonstrate(
     expert.reset(observation.instruction, robot.spec)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
     disturbance = Disturbance(robot.spec, rng, bursts) if rng.random() < perturb else None
-    driving = Driver(driver, observation.instruction, robot.spec, rng) if driver else None
+    driving = None
+    if driver:
+        takeover = int(rng.integers(SHORTEST_DRIVE_STEPS, within, endpoint=True))
+        driving = Driver(driver, observation.instruction, robot.spec, takeover)
     recorder = EpisodeRecorder(task, seed, observation.instruction)
     for index in range(MAX_STEPS):
         clean = _pose(expert.act(observation)[0])

@@ -10,31 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 from embodied.errors import InvalidObservationError
 from embodied.modules import open_expert, open_policy, open_robot
-from embodied.recording.demonstration import Bursts, demonstrate
+from embodied.recording.demonstration import TAKEOVER_STEPS, demonstrate
 from embodied.recording.episode import Episode
+from embodied.recording.plan import Plan
 from embodied.recording.survey import survey
 from embodied.safety import LabelSizes, bare, truth
 from embodied.types import Policy, Robot, RobotSpec
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a worker needs to record: a robot's module and options, how often and how much to disturb, which labels."""
-
-    robot: str
-    options: Mapping[str, Any]
-    perturb: float
-    bursts: Bursts
-    label_sizes: Mapping[str, int]
-    driver: str | None = None  # a policy's module, which acts until the expert takes over
-    checkpoint: Path | None = None
-    rehearse: bool = False  # play without frames first, and record what succeeded
-    scenes: int = 0  # pictures of each seed's scene in place of a demonstration
 
 
 @dataclass(frozen=True)
@@ -84,13 +69,15 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
         robot.close()
 
 
-def record(setup: Setup, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Episode | Failure]]:
+def record(
+    plan: Plan, label_sizes: Mapping[str, int], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Episode | Failure]]:
     """Yield every job's episode or failure as it comes, in no order; what a job gives does not depend on the others."""
     # Mesa draws with a thread a core unless told otherwise, which loses to one simulator a core.
     for library in ("LP", "OMP"):  # and so does torch, of a policy that drives
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")  # a fork would share the parent's GL context
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(setup,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(plan, label_sizes)) as pool:
         waiting = {pool.submit(_record_one, job): job for job in jobs}
         try:
             for future in as_completed(list(waiting)):
@@ -102,23 +89,45 @@ def record(setup: Setup, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Jo
 class _Worker:
     """One process's simulator and expert."""
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.robot: Robot = open_robot(setup.robot, setup.options)
-        self.expert: Policy = open_expert(setup.robot, self.robot)
+    def __init__(self, plan: Plan, label_sizes: Mapping[str, int]) -> None:
+        self.plan, self.label_sizes = plan, label_sizes
+        self.robot: Robot = open_robot(plan.robot, plan.options)
+        self.expert: Policy = open_expert(plan.robot, self.robot)
         self.driver: Policy | None = None
-        if setup.driver is not None:
-            self.driver = open_policy(setup.driver, setup.checkpoint, {}).policy
+        if (drive := plan.drive) is not None:
+            self.driver = open_policy(drive.policy, drive.checkpoint, drive.options).policy
+
+    def record(self, task: str, seed: int) -> Episode:
+        """Record what the plan has of a task and seed: a scene, or a demonstration that may have failed."""
+        plan = self.plan
+        if plan.scenes:
+            return survey(self.robot, task=task, seed=seed, pictures=plan.scenes, label_sizes=self.label_sizes)
+        for frames in (False, True) if plan.rehearse else (True,):
+            episode = demonstrate(
+                self.robot,
+                self.expert,
+                task=task,
+                seed=seed,
+                perturb=plan.perturb,
+                bursts=plan.bursts,
+                driver=self.driver,
+                within=plan.drive.within if plan.drive else TAKEOVER_STEPS,
+                label_sizes=self.label_sizes,
+                frames=frames,
+            )
+            if not episode.succeeded:
+                break
+        return episode
 
 
 _worker: _Worker | None = None
 
 
-def _begin(setup: Setup) -> None:
+def _begin(plan: Plan, label_sizes: Mapping[str, int]) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = _Worker(setup)
+    _worker = _Worker(plan, label_sizes)
 
 
 def _die_with_parent() -> None:
@@ -132,24 +141,10 @@ def _record_one(job: Job) -> Episode | Failure:
     if _worker is None:
         raise RuntimeError("a worker was asked to record before it began")
     task, seed = job
-    setup = _worker.setup
     try:
-        if setup.scenes:
-            return survey(_worker.robot, task=task, seed=seed, pictures=setup.scenes, label_sizes=setup.label_sizes)
-        for frames in (False, True) if setup.rehearse else (True,):
-            episode = demonstrate(
-                _worker.robot,
-                _worker.expert,
-                task=task,
-                seed=seed,
-                perturb=setup.perturb,
-                bursts=setup.bursts,
-                driver=_worker.driver,
-                label_sizes=setup.label_sizes,
-                frames=frames,
-            )
-            if not episode.succeeded:
-                return Failure(task, seed, f"no success in {len(episode)} steps")
+        episode = _worker.record(task, seed)
     except Exception as error:  # one bad seed must not lose the hours before it; it is reported by name
         return Failure(task, seed, f"{type(error).__name__}: {error}")
-    return episode
+    if _worker.plan.scenes or episode.succeeded:
+        return episode
+    return Failure(task, seed, f"no success in {len(episode)} steps")
