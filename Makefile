@@ -111,31 +111,45 @@ metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --seed 2000000 --videos 0 --strips --resume --force \
 	    --out $(METAWORLD_OUT)
 
-# The whole road to such a checkpoint and its report: scenes, demonstrations, perception, policy, evaluation. What is there
+# The whole road to such a checkpoint and its report: scenes, perception, demonstrations, a first policy of them, more
+# demonstrations in which that policy drives until the expert takes over, the policy, its evaluation. What is there
 # already is kept, and what was interrupted goes on by the same command.
 METAWORLD_COLLECT := $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld --task $(METAWORLD_TASK) \
     $(METAWORLD_OPTIONS) --option words=varied --workers $(WORKERS)
 METAWORLD_FINETUNE := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune \
     --pack 128
 METAWORLD_SCENES := datasets/mt50_scenes
-METAWORLD_SHOWN := datasets/mt50
+METAWORLD_SHOWN := datasets/mt50_shown
+METAWORLD_DRIVEN := datasets/mt50_driven
 METAWORLD_EYE := runs/mt_eye
+METAWORLD_FIRST := runs/mt_first
 METAWORLD_POLICY := runs/mt_policy
+METAWORLD_SERVER := unix:$(METAWORLD_FIRST)/server
 LAYOUTS := 190
-DEMONSTRATIONS := 50
+SHOWN := 30
+DRIVEN := 20
 EYE_STEPS := 1500
+FIRST_STEPS := 2000
 POLICY_STEPS := 12000
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
 	test -f $(METAWORLD_SCENES)/meta/info.json || $(METAWORLD_COLLECT) --scenes 3 --episodes $(LAYOUTS) --seed 500000 \
 	    --out $(METAWORLD_SCENES) $(call resume,$(METAWORLD_SCENES))
-	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes $$((3 * $(DEMONSTRATIONS))) \
-	    --keep $(DEMONSTRATIONS) --perturb 0.7 --rehearse --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
 	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SCENES) --chunk 10 --shrink 0.667 --steps $(EYE_STEPS) \
 	    --out $(METAWORLD_EYE) $(call resume,$(METAWORLD_EYE)/state)
+	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes $$((3 * $(SHOWN))) --keep $(SHOWN) \
+	    --perturb 0.7 --rehearse --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
 	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start $(METAWORLD_EYE) \
-	    --steps $(POLICY_STEPS) --out $(METAWORLD_POLICY) $(call resume,$(METAWORLD_POLICY)/state)
+	    --decay 0 --steps $(FIRST_STEPS) --out $(METAWORLD_FIRST) $(call resume,$(METAWORLD_FIRST)/state)
+	test -f $(METAWORLD_DRIVEN)/meta/info.json || { \
+	    $(BIN)/embodied serve policies.token --checkpoint $(METAWORLD_FIRST) --policy-option horizon=10 \
+	        --address $(METAWORLD_SERVER) & trap "kill $$!" EXIT; \
+	    $(METAWORLD_COLLECT) --seed 2000 --episodes $$((3 * $(DRIVEN))) --keep $(DRIVEN) --driver $(METAWORLD_SERVER) \
+	        --driver-steps 150 --perturb 0.3 --rehearse --out $(METAWORLD_DRIVEN) $(call resume,$(METAWORLD_DRIVEN)); }
+	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_DRIVEN) --dataset $(METAWORLD_SCENES):20% \
+	    --start $(METAWORLD_FIRST) --steps $(POLICY_STEPS) --out $(METAWORLD_POLICY) \
+	    $(call resume,$(METAWORLD_POLICY)/state)
 	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY)
 
 metaworld-checkpoint:

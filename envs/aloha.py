@@ -37,14 +37,23 @@ RANGES_RAD = (  # of the model's actuators
     (-3.14158, 3.14158),
 )
 _ARM = tuple(zip(JOINTS, RANGES_RAD, strict=True))
-FIELDS = tuple(
-    field
-    for side in SIDES
-    for field in (
-        *(Field(f"{side}_{name}", "rad", low, high) for name, (low, high) in _ARM),
-        Field(f"{side}_gripper", "", 0.0, 1.0),  # shut to open
+# What holds a joint or a finger gives: a blow takes it some way past what it can be told.
+BEYOND_RAD, BEYOND_OPEN = 0.1, 0.5
+
+
+def _fields(beyond_rad: float = 0.0, beyond_open: float = 0.0) -> tuple[Field, ...]:
+    """Return both arms' numbers, left first, with ranges so much wider than what the actuators take."""
+    return tuple(
+        field
+        for side in SIDES
+        for field in (
+            *(Field(f"{side}_{name}", "rad", low - beyond_rad, high + beyond_rad) for name, (low, high) in _ARM),
+            Field(f"{side}_gripper", "", -beyond_open, 1.0 + beyond_open),  # 0 shut, 1 open
+        )
     )
-)
+
+
+STATE, ACTION = _fields(BEYOND_RAD, BEYOND_OPEN), _fields()
 LABEL_SIZES = {f"{name}_{kind}": n for name in ("target", "goal") for kind, n in (("position", 3), ("box", 4))}
 
 
@@ -59,7 +68,7 @@ def make(size: int = 128, effects: bool = False, render: bool = True) -> SafeRob
     require_suite("envs.aloha", "gym-aloha", VERSION, environment="gym")
     camera = Camera(CAMERA, size, size, FOVY_DEG)
     suite = Suite(
-        spec=RobotSpec("aloha", CONTROL_HZ, (camera,), FIELDS, FIELDS, tasks=tuple(SENTENCES)),
+        spec=RobotSpec("aloha", CONTROL_HZ, (camera,), STATE, ACTION, tasks=tuple(SENTENCES)),
         make_scene=partial(AlohaScene, size=size, effects=effects),
         sentence=lambda task, _: SENTENCES[task],
         horizon=HORIZON,

@@ -98,9 +98,11 @@ def likely_bins(logits: Tensor) -> Tensor:
 
     Where two answers are likely, as to push on or to begin anew, their mean would be neither.
     """
-    bins = torch.arange(BINS, device=logits.device)
-    near = (bins - logits.argmax(-1, keepdim=True)).abs() <= NEAR_BINS
-    return mean_bins(logits.masked_fill(~near, float("-inf")))
+    offsets = torch.arange(-NEAR_BINS, NEAR_BINS + 1, device=logits.device)
+    near = logits.argmax(-1, keepdim=True) + offsets
+    there = (near >= 0) & (near < BINS)
+    likely = logits.gather(-1, near.clamp(0, BINS - 1)).masked_fill(~there, float("-inf")).softmax(-1)
+    return (likely * near).sum(-1)
 
 
 def _sums(part: Part, answer: Answers, objective: Objective) -> dict[str, Tensor]:

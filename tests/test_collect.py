@@ -20,6 +20,7 @@ from embodied.recording.plan import Plan
 from embodied.recording.reader import DatasetReader
 from embodied.recording.workers import probe
 from embodied.safety import SafeRobot
+from embodied.types import PoseAction
 from policies.hold import HoldPolicy
 
 
@@ -76,6 +77,37 @@ def test_a_driver_behind_an_address_is_told_by_what_it_was_made_from(tmp_path):
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     perturbed = DatasetReader(tmp_path / "a").perturbed
     assert 5 <= perturbed.sum() / 8 <= 7
+
+
+class Looker(HoldPolicy):
+    """Says three poses at a look, by what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def act(self, observation):
+        self.seen.append(int(observation.frames["front"][0, 0, 1]))
+        return [PoseAction(np.full(2, 0.01 * self.seen[-1] + 0.001 * i, np.float32)) for i in range(3)]
+
+
+@pytest.mark.parametrize("rehearse", [False, True])
+def test_a_driver_looks_once_at_a_chunk_however_often_an_episode_is_played(rehearse):
+    robot, looker = toy_world.make(), Looker()
+    episode = demonstrate(
+        robot, toy_world.expert(robot), task="reach", seed=3, perturb=1.0, driver=looker, within=14, rehearse=rehearse
+    )
+    takeover = next(step for step in range(15) if not episode.perturbed[step : step + 3].any())
+    assert looker.seen == [*range(0, takeover, 3)] and len(looker.seen) > 1
+    assert episode.succeeded and {len(frames) for frames in episode.frames.values()} == {len(episode)}
+    plain = demonstrate(robot, toy_world.expert(robot), task="reach", seed=3, perturb=1.0, driver=Looker(), within=14)
+    assert np.array_equal(plain.state, episode.state) and np.array_equal(plain.action, episode.action)
+
+
+def test_a_rehearsed_failure_is_played_once_and_drawn_where_a_driver_looks():
+    robot, looker = toy_world.make(), Looker()
+    episode = demonstrate(robot, toy_world.expert(robot), task="reach", seed=7, driver=looker, rehearse=True)
+    assert not episode.succeeded and len(looker.seen) == len(set(looker.seen)) > 1
 
 
 def test_an_undisturbed_episode_has_no_perturbed_rows():
@@ -271,7 +303,6 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--bursts", "0"], "at least 1"),
         (["--burst-steps", "1"], "--burst-steps is at least 2"),
         (["--workers", "0"], "at least 1"),
-        (["--rehearse", "--driver", "policies.hold"], "--rehearse shows no frames"),
         (["--scenes", "2", "--keep", "3"], "--keep goes with demonstrations"),
         (["--driver", "policies.hold", "--driver-steps", "4"], "--driver-steps is at least 5, got 4"),
         (["--scenes", "2", "--driver", "policies.hold"], "--driver goes with demonstrations"),

@@ -42,17 +42,17 @@ class ToyRobot:
         self.steps += 1
         success = bool(np.abs(self.state - self.target).max() < 0.01) and self.seed % 10 != 7
         return Step(
-            self._observe(),
+            self._observe(frames=frames),
             success=success,
             terminated=success,
             truncated=self.steps >= HORIZON,
             labels=self.labels(),
         )
 
-    def _observe(self) -> Observation:
+    def _observe(self, *, frames: bool = True) -> Observation:
         size = self.spec.cameras[0].height
-        frame = np.full((size, size, 3), (self.seed % 200, self.steps, 90), np.uint8)
-        return Observation(self.steps, {"front": frame}, self.state.copy(), f"{self.task} the target")
+        drawn = {"front": np.full((size, size, 3), (self.seed % 200, self.steps, 90), np.uint8)} if frames else {}
+        return Observation(self.steps, drawn, self.state.copy(), f"{self.task} the target")
 
     def stop(self) -> None:
         pass

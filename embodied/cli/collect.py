@@ -225,8 +225,6 @@ def _check(args: argparse.Namespace) -> None:
     for name, given in demonstrations.items():
         if given and args.scenes:
             raise CollectArgumentError(f"{name} goes with demonstrations, and --scenes takes their place")
-    if args.rehearse and args.driver:
-        raise CollectArgumentError("--rehearse shows no frames, and a --driver needs them")
     if args.keep is not None and args.keep > args.episodes:
         raise CollectArgumentError(f"of {args.episodes} episodes no {args.keep} can be kept; raise --episodes")
     operators = {"--instruction": args.instruction, "--tls": args.tls, "--token": args.token}

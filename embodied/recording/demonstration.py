@@ -78,19 +78,28 @@ class Disturbance:
 
 
 class Driver:
-    """A policy at the wheel until the expert takes over at a step."""
+    """A policy at the wheel until the expert takes over at a step; what it did once it does again, without looking."""
 
-    def __init__(self, policy: Policy, instruction: str, spec: RobotSpec, takeover: int) -> None:
-        policy.reset(instruction, spec)
-        self._policy, self._takeover = policy, takeover
-        self._chunk: list[Action] = []
+    def __init__(self, policy: Policy, spec: RobotSpec, takeover: int) -> None:
+        self._policy, self._spec, self._takeover = policy, spec, takeover
+        self._said: list[Vector] = []  # of every step so far
+
+    def begin(self, instruction: str) -> None:
+        """Begin the episode, or play it once more."""
+        if not self._said:
+            self._policy.reset(instruction, self._spec)
+
+    def looks(self, step: int) -> bool:
+        """Say whether the policy has to see the observation of a step."""
+        return len(self._said) <= step < self._takeover
 
     def apply(self, step: int, observation: Observation, action: Vector) -> Vector:
         """Return what to execute at a step: the policy's own answer, and action itself after the takeover."""
         if step >= self._takeover:
             return action
-        self._chunk = self._chunk or list(self._policy.act(observation))
-        return _pose(self._chunk.pop(0))
+        if self.looks(step):
+            self._said += [_pose(answer) for answer in self._policy.act(observation)]
+        return self._said[step]
 
 
 def demonstrate(
@@ -105,35 +114,44 @@ def demonstrate(
     within: int = TAKEOVER_STEPS,
     label_sizes: Mapping[str, int] | None = None,
     frames: bool = True,
+    rehearse: bool = False,
 ) -> Episode:
     """Record one episode of the expert to its end; perturb is the probability that bursts disturb it.
 
     A driver acts in the expert's place until a takeover, within so many steps, drawn from the seed; what it executes is
-    a disturbance too. Without frames the episode is the same, but for its pictures: that tells sooner whether it is
-    worth recording.
+    a disturbance too. Without frames the episode is the same, but for its pictures. To rehearse is to play it so first,
+    drawn only where the driver looks, and with frames only if it succeeds.
 
     The same arguments give the same episode. Raise InvalidActionError if the expert says anything but poses.
     """
-    observation = robot.reset(seed, task)
-    labels = truth(robot)
-    expert.reset(observation.instruction, robot.spec)
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
     disturbance = Disturbance(robot.spec, rng, bursts) if rng.random() < perturb else None
     driving = None
     if driver:
-        takeover = int(rng.integers(SHORTEST_DRIVE_STEPS, within, endpoint=True))
-        driving = Driver(driver, observation.instruction, robot.spec, takeover)
-    recorder = EpisodeRecorder(task, seed, observation.instruction)
-    for index in range(MAX_STEPS):
-        clean = _pose(expert.act(observation)[0])
-        executed = driving.apply(index, observation, clean) if driving else clean
-        executed = disturbance.apply(index, executed) if disturbance else executed
-        step = robot.step(PoseAction(executed), frames=frames)
-        recorder.add(observation, clean, step, labels=labels, perturbed=not np.array_equal(executed, clean))
-        observation, labels = step.observation, step.labels
-        if step.done:
-            break
-    return _narrated(recorder.finish(label_sizes), robot)
+        driving = Driver(driver, robot.spec, int(rng.integers(SHORTEST_DRIVE_STEPS, within, endpoint=True)))
+
+    def play(*, frames: bool) -> Episode:
+        observation = robot.reset(seed, task)
+        labels = truth(robot)
+        expert.reset(observation.instruction, robot.spec)
+        if driving:
+            driving.begin(observation.instruction)
+        recorder = EpisodeRecorder(task, seed, observation.instruction)
+        for index in range(MAX_STEPS):
+            clean = _pose(expert.act(observation)[0])
+            executed = driving.apply(index, observation, clean) if driving else clean
+            executed = disturbance.apply(index, executed) if disturbance else executed
+            drawn = frames or (driving is not None and driving.looks(index + 1))
+            step = robot.step(PoseAction(executed), frames=drawn)
+            recorder.add(observation, clean, step, labels=labels, perturbed=not np.array_equal(executed, clean))
+            observation, labels = step.observation, step.labels
+            if step.done:
+                break
+        return _narrated(recorder.finish(label_sizes), robot)
+
+    if rehearse and not (episode := play(frames=False)).succeeded:
+        return episode
+    return play(frames=frames)
 
 
 def _narrated(episode: Episode, robot: Robot) -> Episode:

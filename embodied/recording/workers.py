@@ -102,22 +102,18 @@ class _Worker:
         plan = self.plan
         if plan.scenes:
             return survey(self.robot, task=task, seed=seed, pictures=plan.scenes, label_sizes=self.label_sizes)
-        for frames in (False, True) if plan.rehearse else (True,):
-            episode = demonstrate(
-                self.robot,
-                self.expert,
-                task=task,
-                seed=seed,
-                perturb=plan.perturb,
-                bursts=plan.bursts,
-                driver=self.driver,
-                within=plan.drive.within if plan.drive else TAKEOVER_STEPS,
-                label_sizes=self.label_sizes,
-                frames=frames,
-            )
-            if not episode.succeeded:
-                break
-        return episode
+        return demonstrate(
+            self.robot,
+            self.expert,
+            task=task,
+            seed=seed,
+            perturb=plan.perturb,
+            bursts=plan.bursts,
+            driver=self.driver,
+            within=plan.drive.within if plan.drive else TAKEOVER_STEPS,
+            label_sizes=self.label_sizes,
+            rehearse=plan.rehearse,
+        )
 
 
 _worker: _Worker | None = None

@@ -18,7 +18,7 @@ from embodied.errors import ProtocolError
 from embodied.recording.demonstration import demonstrate
 from embodied.safety import SafeRobot
 from embodied.types import Observation, PoseAction, Robot
-from envs.aloha import FIELDS, FOVY_DEG, LABEL_SIZES, expert, make
+from envs.aloha import ACTION, FOVY_DEG, LABEL_SIZES, expert, make
 from envs.aloha_arm import ArmKinematics, Pose
 from envs.aloha_expert import PITCH_RAD, facing
 from envs.aloha_scene import CAMERA, AlohaScene
@@ -63,7 +63,7 @@ def noise(robot: Robot, count: int, seed: int = 0) -> list[PoseAction]:
     """Return actions that stray about the pose in which every episode begins."""
     begin = robot.reset(0, "transfer_cube").state
     steps = np.cumsum(np.random.default_rng(seed).normal(0, 0.02, (count, 14)), axis=0)
-    low, high = np.array([(f.low, f.high) for f in FIELDS]).T
+    low, high = np.array([(f.low, f.high) for f in ACTION]).T
     return [PoseAction(values.astype(np.float32)) for values in np.clip(begin + steps, low, high)]
 
 
@@ -111,7 +111,7 @@ def test_the_ranges_are_those_of_the_models_actuators(blind: SafeRobot[Aloha]) -
     blind.reset(0, "transfer_cube")
     model = blind.body.scene.model
     arms = [i for i in range(model.nu) if i % 8 < 6]
-    fields = [f for f in FIELDS if "gripper" not in f.name]
+    fields = [f for f in ACTION if "gripper" not in f.name]
     np.testing.assert_allclose(model.actuator_ctrlrange[arms], [(f.low, f.high) for f in fields])
 
 
