@@ -38,7 +38,7 @@ RANGES_RAD = (  # of the model's actuators
 )
 _ARM = tuple(zip(JOINTS, RANGES_RAD, strict=True))
 # What holds a joint or a finger gives: a blow takes it some way past what it can be told.
-BEYOND_RAD, BEYOND_OPEN = 0.1, 0.5
+BEYOND_RAD, BEYOND_OPEN = 0.1, 1.0
 
 
 def _fields(beyond_rad: float = 0.0, beyond_open: float = 0.0) -> tuple[Field, ...]:
@@ -48,7 +48,7 @@ def _fields(beyond_rad: float = 0.0, beyond_open: float = 0.0) -> tuple[Field, .
         for side in SIDES
         for field in (
             *(Field(f"{side}_{name}", "rad", low - beyond_rad, high + beyond_rad) for name, (low, high) in _ARM),
-            Field(f"{side}_gripper", "", -beyond_open, 1.0 + beyond_open),  # 0 shut, 1 open
+            Field(f"{side}_gripper", "", 0.0 - beyond_open, 1.0 + beyond_open),  # 0 shut, 1 open
         )
     )
 
