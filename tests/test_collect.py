@@ -16,7 +16,7 @@ from embodied.modules import policy_origin
 from embodied.recording.collection import Collection
 from embodied.recording.demonstration import Bursts, Disturbance, demonstrate
 from embodied.recording.format import DatasetError
-from embodied.recording.plan import Plan
+from embodied.recording.plan import Drive, Plan
 from embodied.recording.reader import DatasetReader
 from embodied.recording.workers import probe
 from embodied.safety import SafeRobot
@@ -276,6 +276,21 @@ def test_finish_makes_a_dataset_of_what_is_there(tmp_path):
     collection.close()
     assert collect(tmp_path / "d", "--finish", episodes=30) == 0
     assert [e.task for e in DatasetReader(tmp_path / "d").episodes].count("push") == 23
+
+
+def test_a_driven_collection_goes_on_with_its_driver_alone_and_is_finished_without(tmp_path, capsys):
+    found = probe("toy_world", {"size": 16}, (), 0)
+    origin = policy_origin("policies.hold", None, {})
+    drive = Drive("policies.hold", None, {}, 60, origin)
+    collection = Collection(
+        tmp_path / "d", Plan("toy_world", {"size": 16}, found.spec.tasks, 4, 0, 0.5, drive=drive), found
+    )
+    collection.run(1)
+    collection.close()
+    assert collect(tmp_path / "d", "--resume", episodes=4) == 2
+    assert "driver: began with {'module': 'policies.hold'" in capsys.readouterr().err
+    assert collect(tmp_path / "d", "--finish", "--driver", "localhost:1", episodes=4) == 0
+    assert json.loads((tmp_path / "d/meta/collection.json").read_text())["driver"] == drive.fixed()
 
 
 def test_a_collection_that_is_running_is_left_alone(tmp_path, capsys):

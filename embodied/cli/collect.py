@@ -193,9 +193,9 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
         rehearse=args.rehearse,
         scenes=args.scenes or 0,
     )
-    if args.driver is not None:
+    if args.driver is not None and not args.finish:
         plan = replace(plan, drive=_drive(args))
-    collection = Collection(args.out, plan, found, resume=args.resume or args.finish)
+    collection = Collection(args.out, plan, found, resume=args.resume, finish=args.finish)
     began_s = time.monotonic()
     rows = 0 if args.finish else collection.run(args.workers)
     took_s = time.monotonic() - began_s

@@ -20,7 +20,7 @@ from embodied.recording import format as layout
 from embodied.recording.episode import Episode
 from embodied.recording.plan import Plan
 from embodied.recording.reader import DatasetReader
-from embodied.recording.staging import STAGING, check_directory, clear, open_staging, remove_unfinished
+from embodied.recording.staging import STAGING, begun, check_directory, clear, open_staging, remove_unfinished
 from embodied.recording.workers import Failure, Job, Probe, record
 from embodied.recording.writer import DatasetWriter
 
@@ -50,11 +50,14 @@ class Part:
 class Collection:
     """A collection in a directory. Raises DatasetError where the directory belongs to something else."""
 
-    def __init__(self, path: Path, plan: Plan, probe: Probe, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, plan: Plan, probe: Probe, *, resume: bool = False, finish: bool = False) -> None:
         self._path, self._plan, self._probe = path, plan, probe
-        check_directory(path, resume=resume)
-        fixed = {**plan.fixed(), "spec": layout.plain(probe.spec.to_dict()), "labels": dict(probe.label_sizes)}
-        self._lock = open_staging(path, fixed)
+        check_directory(path, resume=resume or finish)
+        self._fixed = plan.fixed()
+        if finish and (driver := begun(path).get("driver")):  # who drove need not be there any more
+            self._fixed["driver"] = driver
+        seen = {"spec": layout.plain(probe.spec.to_dict()), "labels": dict(probe.label_sizes)}
+        self._lock = open_staging(path, {**self._fixed, **seen})
         self.parts = tuple(
             Part(task, seeds, path / STAGING / f"{task}-{seeds.start:06d}-{seeds.stop - 1:06d}")
             for task in plan.tasks
@@ -134,7 +137,7 @@ class Collection:
                 writer.add(episode)
                 tally["kept"] += 1
                 tally["rows"] += len(episode)
-        collection = {**about, **self._plan.fixed(), "episodes": self._plan.episodes, "tasks": tasks}
+        collection = {**about, **self._fixed, "episodes": self._plan.episodes, "tasks": tasks}
         writer.finish(collection)
         clear(self._path)
         self.close()

@@ -45,6 +45,12 @@ def open_staging(path: Path, fixed: Mapping[str, Any]) -> IO[bytes]:
     return lock
 
 
+def begun(path: Path) -> dict[str, Any]:
+    """Return what may not change of the collection in path; nothing where none was begun."""
+    file = path / STAGING / PLAN
+    return layout.read_json(file) if file.exists() else {}
+
+
 def joined_before(path: Path) -> dict[str, Any] | None:
     """Return the collection.json of a dataset whose joining was killed as it cleared up, having done that; else None.
 
@@ -84,6 +90,6 @@ def _lock(path: Path) -> IO[bytes]:
 
 def _require_same(file: Path, fixed: Mapping[str, Any]) -> None:
     found = layout.read_json(file)
-    if changed := [name for name in fixed if found.get(name) != fixed[name]]:
-        lines = "".join(f"\n  - {name}: began with {found.get(name)}, now {fixed[name]}" for name in changed)
+    if changed := [name for name in {**found, **fixed} if found.get(name) != fixed.get(name)]:
+        lines = "".join(f"\n  - {name}: began with {found.get(name)}, now {fixed.get(name)}" for name in changed)
         raise layout.DatasetError(file.parent.parent, f"the collection there differs:{lines}")
