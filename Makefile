@@ -8,7 +8,7 @@ BENCH := bridge serving loop bus cameras simulator experts policy tokens trunk e
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld metaworld-train metaworld-eval metaworld-checkpoint gym proto clean
+.PHONY: help setup setup-demo test lint demo arm evaluate bench faults slow lerobot metaworld metaworld-train metaworld-eval metaworld-checkpoint gym gym-eval proto clean
 
 help:
 	@echo "make demo    run the shipped policy in simulation over gRPC; writes $(OUT)/report.json and videos"
@@ -24,6 +24,7 @@ help:
 	@echo "make gym     gym-pusht 0.1.8, gym-aloha 0.1.5 and the hosting side of this in $(VENV)-gym, which need an older MuJoCo"
 	@echo "make metaworld-train  scenes, demonstrations, perception, a policy of Meta-World and its report, hours on two cores; goes on when killed"
 	@echo "make metaworld-eval  20 episodes of each of its tasks on held-out seeds, by the policy in CHECKPOINT; goes on when killed"
+	@echo "make gym-eval  200 episodes of PushT and 100 of each task of ALOHA's on held-out seeds, by the shipped policies"
 	@echo "make proto   generate embodied/v1 from proto/"
 	@echo "make setup   the environment in $(VENV), with an OpenGL library that renders without a display"
 	@echo "make clean   remove the environment"
@@ -95,6 +96,15 @@ $(VENV)-gym/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(VENV)-gym/bin/pip install -q --no-deps gym-pusht==0.1.8 gym-aloha==0.1.5
 	@touch $@
 
+GYM_EVAL := $(BIN)/embodied rollout --robot-env $(VENV)-gym --policy policies.token --policy-option rows=1 --shared-policy \
+    --workers 2 --task all --seed 2000000 --videos 0 --strips --resume --force
+
+gym-eval: gym setup-demo
+	$(GYM_EVAL) --robot envs.pusht --checkpoint policies/checkpoints/pusht --policy-option horizon=5 --episodes 200 \
+	    --out runs/pusht
+	$(GYM_EVAL) --robot envs.aloha --option size=160 --checkpoint policies/checkpoints/aloha --policy-option horizon=12 \
+	    --episodes 100 --out runs/aloha
+
 # Seeds from 2 000 000 are neither demonstrations' nor those on which policies are chosen. rows=1: an episode goes the
 # same way at any number of workers. What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
 CHECKPOINT := policies/checkpoints/metaworld
@@ -124,7 +134,6 @@ METAWORLD_DRIVEN := datasets/mt50_driven
 METAWORLD_EYE := runs/mt_eye
 METAWORLD_FIRST := runs/mt_first
 METAWORLD_POLICY := runs/mt_policy
-METAWORLD_SERVER := unix:$(METAWORLD_FIRST)/server
 LAYOUTS := 190
 SHOWN := 30
 DRIVEN := 20
@@ -142,11 +151,10 @@ metaworld-train: metaworld setup-demo
 	    --perturb 0.7 --rehearse --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
 	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start $(METAWORLD_EYE) \
 	    --decay 0 --steps $(FIRST_STEPS) --out $(METAWORLD_FIRST) $(call resume,$(METAWORLD_FIRST)/state)
-	test -f $(METAWORLD_DRIVEN)/meta/info.json || { \
-	    $(BIN)/embodied serve policies.token --checkpoint $(METAWORLD_FIRST) --policy-option horizon=10 \
-	        --address $(METAWORLD_SERVER) & trap "kill $$!" EXIT; \
-	    $(METAWORLD_COLLECT) --seed 2000 --episodes $$((3 * $(DRIVEN))) --keep $(DRIVEN) --driver $(METAWORLD_SERVER) \
-	        --driver-steps 150 --perturb 0.3 --rehearse --out $(METAWORLD_DRIVEN) $(call resume,$(METAWORLD_DRIVEN)); }
+	test -f $(METAWORLD_DRIVEN)/meta/info.json || $(METAWORLD_COLLECT) --seed 2000 --episodes $$((3 * $(DRIVEN))) \
+	    --keep $(DRIVEN) --perturb 0.3 --rehearse --driver policies.token --driver-env $(VENV) --driver-steps 150 \
+	    --checkpoint $(METAWORLD_FIRST) --policy-option horizon=10 --out $(METAWORLD_DRIVEN) \
+	    $(call resume,$(METAWORLD_DRIVEN))
 	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_DRIVEN) --dataset $(METAWORLD_SCENES):20% \
 	    --start $(METAWORLD_FIRST) --steps $(POLICY_STEPS) --out $(METAWORLD_POLICY) \
 	    $(call resume,$(METAWORLD_POLICY)/state)

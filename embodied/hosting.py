@@ -86,20 +86,27 @@ class HostProcess(ServerProcess):
 
         Raise EmbodiedError for a folder that is none.
         """
-        python = sys.executable if environment is None else python_of(environment)
-        super().__init__(f"the host of {robot}", ["host", robot, *_options("--option", options)], python)
+        arguments = ["host", robot, *_options("--option", options)]
+        super().__init__(f"the host of {robot}", arguments, python_of(environment))
 
 
 class PolicyProcess(ServerProcess):
     """A policy's server, whose forward passes all of its sessions share."""
 
-    def __init__(self, policy: str, checkpoint: Path | None, options: Options) -> None:
+    def __init__(self, policy: str, checkpoint: Path | None, options: Options, environment: Path | None = None) -> None:
+        """Serve the policy's module by the Python of a virtual environment, by default of this one.
+
+        Raise EmbodiedError for a folder that is none.
+        """
         given = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
-        super().__init__(f"the server of {policy}", ["serve", policy, *given, *_options("--policy-option", options)])
+        arguments = ["serve", policy, *given, *_options("--policy-option", options)]
+        super().__init__(f"the server of {policy}", arguments, python_of(environment))
 
 
-def python_of(environment: Path) -> str:
-    """Return the Python of a virtual environment; raise EmbodiedError where the folder holds none."""
+def python_of(environment: Path | None) -> str:
+    """Return the Python of a virtual environment, by default this one's; raise EmbodiedError for a folder of none."""
+    if environment is None:
+        return sys.executable
     python = environment / "bin" / "python"
     if not python.exists():
         raise EmbodiedError(f"{environment} is no virtual environment: it has no bin/python")

@@ -65,16 +65,18 @@ def test_a_driver_is_named_in_the_collection_and_a_bad_one_is_refused_at_once(tm
     assert not (tmp_path / "b").exists()
 
 
-def test_a_driver_behind_an_address_is_told_by_what_it_was_made_from(tmp_path):
+def test_a_driver_is_told_by_what_it_was_made_from_wherever_it_runs(tmp_path):
     drive = ("--driver-steps", "7", "--seed", "8")
     origin = policy_origin("policies.hold", None, {})
     with serve_policy(HoldPolicy, origin=lambda: origin) as server:
         assert collect(tmp_path / "a", "--driver", server.address, *drive, episodes=4) == 0
-    assert collect(tmp_path / "b", "--driver", "policies.hold", *drive, episodes=4) == 0
-    remote, local = (json.loads((tmp_path / name / "meta" / "collection.json").read_text()) for name in "ab")
-    assert remote["driver"] == local["driver"]
+    environment = ("--driver-env", sys.prefix)
+    assert collect(tmp_path / "b", "--driver", "policies.hold", *environment, *drive, episodes=4) == 0
+    assert collect(tmp_path / "c", "--driver", "policies.hold", *drive, episodes=4) == 0
+    remote, other, local = (json.loads((tmp_path / name / "meta" / "collection.json").read_text()) for name in "abc")
+    assert remote["driver"] == other["driver"] == local["driver"]
     assert local["driver"]["module"] == "policies.hold" and local["driver"]["within"] == 7
-    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b") == bytes_of(tmp_path / "c")
     perturbed = DatasetReader(tmp_path / "a").perturbed
     assert 5 <= perturbed.sum() / 8 <= 7
 
@@ -319,6 +321,9 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--burst-steps", "1"], "--burst-steps is at least 2"),
         (["--workers", "0"], "at least 1"),
         (["--scenes", "2", "--keep", "3"], "--keep goes with demonstrations"),
+        (["--driver-env", ".venv"], "--driver-env goes with a --driver"),
+        (["--driver", "localhost:1", "--driver-env", ".venv"], "--driver-env goes with a --driver that is a policy's"),
+        (["--driver", "policies.hold", "--driver-env", "nowhere"], "nowhere is no virtual environment"),
         (["--driver", "policies.hold", "--driver-steps", "4"], "--driver-steps is at least 5, got 4"),
         (["--scenes", "2", "--driver", "policies.hold"], "--driver goes with demonstrations"),
         (["--keep", "13"], "of 12 episodes no 13 can be kept"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from embodied.cli.arguments import (
 )
 from embodied.cli.teleoperation import DEVICES, add_teleoperator, check_teleoperator
 from embodied.errors import EmbodiedError
+from embodied.hosting import PolicyProcess
 from embodied.loop import FIRST_EVALUATION_SEED
-from embodied.modules import open_policy, policy_origin
+from embodied.modules import is_address, open_policy, policy_origin
 from embodied.recording.collection import Collection
 from embodied.recording.demonstration import (
     SHORTEST_BURST_STEPS,
@@ -43,6 +44,8 @@ EXAMPLE = """example:
   .venv-metaworld/bin/embodied collect --robot envs.metaworld --episodes 150 --keep 50 --rehearse --out data/mt50
   embodied collect --robot envs.so101 --episodes 500 --scenes 3 --seed 30000 --out data/scenes
   embodied collect --robot envs.so101 --task push --episodes 200 --seed 20000 --driver policies.token --out data/more
+  .venv-metaworld/bin/embodied collect --robot envs.metaworld --episodes 20 --seed 2000 --driver policies.token \\
+      --driver-env .venv --checkpoint runs/mt50 --driver-steps 150 --rehearse --out data/mt50_driven
   embodied collect --teleop keyboard --robot envs.so101 --option horizon_s=120 --task pick_place --episodes 5 \\
       --show 8000 --out data/mine
   embodied collect --teleop leader --leader embodied.robots.so101 --leader-option port=/dev/ttyACM1 \\
@@ -122,6 +125,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a policy that acts until the expert takes over, to learn from its mistakes",
     )
     add(
+        "--driver-env",
+        type=Path,
+        metavar="DIR",
+        help="the driver runs by the Python of this virtual environment, one for all workers",
+    )
+    add(
         "--driver-steps",
         type=positive_int,
         default=TAKEOVER_STEPS,
@@ -181,24 +190,24 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     options = dict(args.option)
     names = () if args.task == "all" else tuple(dict.fromkeys(args.task.split(",")))
     found = probe(args.robot, options, names, args.seed)
-    plan = Plan(
-        args.robot,
-        options,
-        names or found.spec.tasks,
-        args.episodes,
-        args.seed,
-        args.perturb,
-        Bursts(args.bursts, args.burst_steps),
-        keep=args.keep,
-        rehearse=args.rehearse,
-        scenes=args.scenes or 0,
-    )
-    if args.driver is not None and not args.finish:
-        plan = replace(plan, drive=_drive(args))
-    collection = Collection(args.out, plan, found, resume=args.resume, finish=args.finish)
-    began_s = time.monotonic()
-    rows = 0 if args.finish else collection.run(args.workers)
-    took_s = time.monotonic() - began_s
+    with contextlib.ExitStack() as stack:
+        plan = Plan(
+            args.robot,
+            options,
+            names or found.spec.tasks,
+            args.episodes,
+            args.seed,
+            args.perturb,
+            Bursts(args.bursts, args.burst_steps),
+            _drive(args, stack) if args.driver is not None and not args.finish else None,
+            keep=args.keep,
+            rehearse=args.rehearse,
+            scenes=args.scenes or 0,
+        )
+        collection = Collection(args.out, plan, found, resume=args.resume, finish=args.finish)
+        began_s = time.monotonic()
+        rows = 0 if args.finish else collection.run(args.workers)
+        took_s = time.monotonic() - began_s
     result = collection.assemble(about, video=args.video)
     _report(args.out, result)
     if rows:
@@ -206,14 +215,20 @@ def _run_expert(args: argparse.Namespace, about: Mapping[str, Any]) -> int:
     return 0
 
 
-def _drive(args: argparse.Namespace) -> Drive:
-    """Open the driver, so that a bad one is told now and not once a worker, and say what it is made from."""
-    options = dict(args.policy_option)
-    opened = open_policy(args.driver, args.checkpoint, options)
+def _drive(args: argparse.Namespace, stack: contextlib.ExitStack) -> Drive:
+    """Open the driver, so that a bad one is told now and not once a worker, and say what it is made from.
+
+    One of another environment is served from there until the stack is closed.
+    """
+    name, checkpoint, options = args.driver, args.checkpoint, dict(args.policy_option)
+    if args.driver_env is not None:
+        server = stack.enter_context(PolicyProcess(name, checkpoint, options, args.driver_env))
+        name, checkpoint, options = server.address, None, {}
+    opened = open_policy(name, checkpoint, options)
     if callable(close := getattr(opened.policy, "close", None)):
         close()
-    origin = opened.origin or policy_origin(args.driver, opened.checkpoint, opened.options)
-    return Drive(args.driver, args.checkpoint, options, args.driver_steps, origin)
+    origin = opened.origin or policy_origin(name, opened.checkpoint, opened.options)
+    return Drive(name, checkpoint, options, args.driver_steps, origin)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -241,6 +256,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CollectArgumentError(f"--perturb is a share from 0 to 1, got {args.perturb}")
     if args.burst_steps < SHORTEST_BURST_STEPS:
         raise CollectArgumentError(f"--burst-steps is at least {SHORTEST_BURST_STEPS}, got {args.burst_steps}")
+    if args.driver_env and (not args.driver or is_address(args.driver)):
+        raise CollectArgumentError("--driver-env goes with a --driver that is a policy's module")
     if args.driver_steps < SHORTEST_DRIVE_STEPS:
         raise CollectArgumentError(f"--driver-steps is at least {SHORTEST_DRIVE_STEPS}, got {args.driver_steps}")
 
