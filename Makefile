@@ -138,7 +138,7 @@ LAYOUTS := 190
 SHOWN := 30
 DRIVEN := 20
 EYE_STEPS := 1500
-FIRST_STEPS := 2000
+FIRST_STEPS := 1500
 POLICY_STEPS := 12000
 resume = $$(test ! -d $(1) || echo --resume)
 
