@@ -13,6 +13,7 @@ from embodied.types import Frame, Vector
 from envs.aloha_arm import JOINTS, SIDES, Pose
 from envs.cameras import Cameras
 from envs.projection import CUBE_CORNERS, outline
+from envs.suite_robot import UnstableError
 
 Array = NDArray[np.float64]
 
@@ -55,7 +56,12 @@ class AlohaScene:
 
     def step(self, setpoint: Array) -> tuple[float, bool]:
         """Carry out one action (14,); return gym-aloha's reward, 0 to 4, and whether it is the highest."""
-        reward = float(self._env.step(setpoint).reward)
+        from dm_control.rl.control import PhysicsError
+
+        try:
+            reward = float(self._env.step(setpoint).reward)
+        except PhysicsError as error:  # MuJoCo has put its state back to where a model begins
+            raise UnstableError(str(error)) from error
         return reward, reward == SUCCESS
 
     def state(self) -> Array:

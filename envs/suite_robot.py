@@ -16,6 +16,10 @@ from embodied.types import Frame, Observation, RobotSpec, Step, Vector
 Array = NDArray[np.float64]
 
 
+class UnstableError(Exception):
+    """A simulator that lost its state to forces that grew without end, as under commands that no arm could follow."""
+
+
 class Scene(Protocol):
     """One task in its simulator. What it knows beyond state() and frame() is for experts, labels and tests."""
 
@@ -23,7 +27,10 @@ class Scene(Protocol):
         """Lay the scene out by seed alone, whatever was done before."""
 
     def step(self, setpoint: Array) -> tuple[float, bool]:
-        """Carry out one setpoint (n,), a control period; return its reward, and whether the task is done."""
+        """Carry out one setpoint (n,), a control period; return its reward, and whether the task is done.
+
+        Raise UnstableError where the simulator lost its state.
+        """
 
     def state(self) -> Array:
         """Return the state's numbers."""
@@ -105,16 +112,22 @@ class SuiteRobot(Generic[S]):
         return self._observe(frames=True)[0]
 
     def follow(self, setpoints: Array, *, frames: bool) -> Step:
-        """Carry out setpoints (k, n), a period each, until success or the horizon ends the episode."""
-        total = 0.0
+        """Carry out setpoints (k, n), a period each, until success, the horizon or a lost simulation ends it."""
+        total, lost = 0.0, False
         for setpoint in setpoints:
-            reward, self._success = self.scene.step(setpoint)
-            self._steps, total = self._steps + 1, total + reward
+            self._steps += 1
+            try:
+                reward, self._success = self.scene.step(setpoint)
+            except UnstableError:
+                lost = True
+                break
+            total += reward
             if self._success or self._steps >= self._suite.horizon:
                 break
         observation, timing_ns = self._observe(frames=frames)
-        over = self._steps >= self._suite.horizon and not self._success
-        return Step(observation, total, self._success, self._success, over, timing_ns=timing_ns)
+        ended = self._success or lost
+        over = self._steps >= self._suite.horizon and not ended
+        return Step(observation, total, self._success, ended, over, timing_ns=timing_ns)
 
     @property
     def label_sizes(self) -> dict[str, int]:

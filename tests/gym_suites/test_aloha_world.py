@@ -107,6 +107,21 @@ def test_no_place_of_an_object_reaches_what_a_policy_sees(
         assert_same_observation(true, lied)
 
 
+def test_commands_that_no_arm_could_follow_end_the_episode_as_a_failure_and_the_next_is_whole(
+    blind: SafeRobot[Aloha],
+) -> None:
+    low, high = np.array([(f.low, f.high) for f in ACTION]).T
+    rng, first = np.random.default_rng(4), blind.reset(11, "transfer_cube")
+    blind.reset(4, "transfer_cube")
+    for _ in range(399):
+        step = blind.step(PoseAction(rng.uniform(low, high).astype(np.float32)), frames=False)
+        if step.done:
+            break
+    assert step.terminated and not step.success and not step.truncated
+    assert np.isfinite(step.observation.state).all()
+    assert_same_observation(blind.reset(11, "transfer_cube"), first)
+
+
 def test_the_ranges_are_those_of_the_models_actuators(blind: SafeRobot[Aloha]) -> None:
     blind.reset(0, "transfer_cube")
     model = blind.body.scene.model
