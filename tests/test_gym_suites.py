@@ -112,9 +112,10 @@ def test_the_tools_face_each_other_and_a_roll_turns_the_fingers_upright():
 
 def test_the_states_have_no_number_of_an_object():
     assert [f.name for f in pusht.STATE] == [f.name for f in pusht.ACTION] == ["pusher_x", "pusher_y"]
-    names = [f.name for f in aloha.FIELDS]
+    names = [f.name for f in aloha.STATE]
+    assert names == [f.name for f in aloha.ACTION]
     assert len(names) == 14 and names[6] == "left_gripper" and names[7] == "right_waist"
-    assert all(f.mode == "absolute" for f in (*pusht.ACTION, *aloha.FIELDS))
+    assert all(f.mode == "absolute" for f in (*pusht.ACTION, *aloha.ACTION))
 
 
 @pytest.mark.parametrize(("robot", "version"), [("envs.pusht", "gym-pusht 0.1.8"), ("envs.aloha", "gym-aloha 0.1.5")])

@@ -49,7 +49,7 @@ ROOMS = {
         BRIDGE | {"tqdm"},
         lazy="embodied.bridge.authority embodied.cameras serial",
     ),
-    "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}, lazy="metaworld gym_pusht gym_aloha"),
+    "envs": room("embodied envs", {"mujoco", "gymnasium", "mink"}, lazy="metaworld gym_pusht gym_aloha dm_control"),
     "policies": room(
         "embodied embodied.recording policies",
         {"torch", "transformers", "tokenizers", "safetensors", "scipy", "tqdm"},

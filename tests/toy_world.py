@@ -1,6 +1,7 @@
 """A robot of two joints that must come to a target, with an expert: small enough to collect from in a test."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,18 +42,19 @@ class ToyRobot:
         self.state = self.state + np.clip(action.values - self.state, -0.1, 0.1)
         self.steps += 1
         success = bool(np.abs(self.state - self.target).max() < 0.01) and self.seed % 10 != 7
+        observation = self._observe()
         return Step(
-            self._observe(frames=frames),
+            observation if frames else replace(observation, frames={}),
             success=success,
             terminated=success,
             truncated=self.steps >= HORIZON,
             labels=self.labels(),
         )
 
-    def _observe(self, *, frames: bool = True) -> Observation:
+    def _observe(self) -> Observation:
         size = self.spec.cameras[0].height
-        drawn = {"front": np.full((size, size, 3), (self.seed % 200, self.steps, 90), np.uint8)} if frames else {}
-        return Observation(self.steps, drawn, self.state.copy(), f"{self.task} the target")
+        frame = np.full((size, size, 3), (self.seed % 200, self.steps, 90), np.uint8)
+        return Observation(self.steps, {"front": frame}, self.state.copy(), f"{self.task} the target")
 
     def stop(self) -> None:
         pass
