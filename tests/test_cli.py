@@ -43,8 +43,9 @@ def content(folder) -> dict[str, bytes]:
 
 def error_of(capfd) -> str:
     """Return the one line that a user's mistake is answered with; the progress bar may stand before it."""
-    lines = capfd.readouterr().err.strip().splitlines()
-    assert not any(line.startswith("Traceback") for line in lines)
+    said = capfd.readouterr().err
+    lines = said.strip().splitlines()
+    assert not any(line.startswith("Traceback") for line in lines), said
     assert lines[-1].startswith("error: ")
     return lines[-1]
 
