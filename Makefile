@@ -96,8 +96,12 @@ $(VENV)-gym/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(VENV)-gym/bin/pip install -q --no-deps gym-pusht==0.1.8 gym-aloha==0.1.5
 	@touch $@
 
-GYM_EVAL := $(BIN)/embodied rollout --robot-env $(VENV)-gym --policy policies.token --policy-option rows=1 --shared-policy \
-    --workers 2 --task all --seed 2000000 --videos 0 --strips --resume --force
+# Seeds from 2 000 000 are neither demonstrations' nor those on which policies are chosen. rows=1: an episode goes the
+# same way at any number of workers.
+WORKERS := 2
+SUITE_EVAL := $(BIN)/embodied rollout --policy policies.token --policy-option rows=1 --shared-policy --workers $(WORKERS) \
+    --seed 2000000 --videos 0 --strips --resume --force
+GYM_EVAL := $(SUITE_EVAL) --robot-env $(VENV)-gym --task all
 
 gym-eval: gym setup-demo
 	$(GYM_EVAL) --robot envs.pusht --checkpoint policies/checkpoints/pusht --policy-option horizon=5 --episodes 200 \
@@ -105,21 +109,17 @@ gym-eval: gym setup-demo
 	$(GYM_EVAL) --robot envs.aloha --option size=160 --checkpoint policies/checkpoints/aloha --policy-option horizon=12 \
 	    --episodes 100 --out runs/aloha
 
-# Seeds from 2 000 000 are neither demonstrations' nor those on which policies are chosen. rows=1: an episode goes the
-# same way at any number of workers. What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
+# What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
 CHECKPOINT := policies/checkpoints/metaworld
 METAWORLD_OPTIONS := --option size=144 --option view=table
 METAWORLD_TASK := all
 METAWORLD_EPISODES := 20
 METAWORLD_OUT := runs/metaworld
-WORKERS := 2
 
 metaworld-eval: metaworld-checkpoint metaworld setup-demo
-	$(BIN)/embodied rollout --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
-	    --policy policies.token --checkpoint $(CHECKPOINT) --policy-option rows=1 --policy-option horizon=10 \
-	    --shared-policy --workers $(WORKERS) \
-	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --seed 2000000 --videos 0 --strips --resume --force \
-	    --out $(METAWORLD_OUT)
+	$(SUITE_EVAL) --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
+	    --checkpoint $(CHECKPOINT) --policy-option horizon=10 \
+	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --out $(METAWORLD_OUT)
 
 # The whole road to such a checkpoint and its report: scenes, perception, demonstrations, a first policy of them, more
 # demonstrations in which that policy drives until the expert takes over, the policy, its evaluation. What is there

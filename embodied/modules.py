@@ -81,6 +81,11 @@ class OpenPolicy:
     options: Options
     origin: Origin | None = None  # of one at an address: what its server tells
 
+    def close(self) -> None:
+        """Let go of a connection; a policy that is here holds nothing."""
+        if callable(close := getattr(self.policy, "close", None)):
+            close()
+
 
 def open_policy(
     name: str, checkpoint: Path | None, options: Options, connection: Connection | None = None

@@ -123,8 +123,7 @@ def open_both(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy,
     """Open robot and policy, to be closed by the stack; raise as open_robot and open_policy."""
     robot, host = _open_robot(setup, stack)
     opened = _open_policy(setup, robot)
-    if callable(close := getattr(opened.policy, "close", None)):
-        stack.callback(close)
+    stack.callback(opened.close)
     origin = getattr(robot, "origin", None) or robot_origin(setup.robot, setup.robot_options)
     host_pid = None if host is None else host.pid
     return robot, opened.policy, Opened(robot.spec, origin, opened.checkpoint, opened.options, opened.origin, host_pid)

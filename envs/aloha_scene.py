@@ -30,9 +30,10 @@ class AlohaScene:
     """A task's environment; where its objects are no policy may see."""
 
     def __init__(self, task: str, *, size: int, effects: bool) -> None:
-        from gym_aloha.env import AlohaEnv  # two seconds that only an episode needs
+        from dm_control.rl.control import PhysicsError  # two seconds that only an episode needs
+        from gym_aloha.env import AlohaEnv
 
-        self.task = task
+        self.task, self._lost = task, PhysicsError
         self._env: Any = AlohaEnv(task)._env
         self._env.task.get_observation = lambda physics: OrderedDict()  # its own draws three pictures of 640 x 480
         self.model: mujoco.MjModel = self._env.physics.model.ptr
@@ -56,11 +57,9 @@ class AlohaScene:
 
     def step(self, setpoint: Array) -> tuple[float, bool]:
         """Carry out one action (14,); return gym-aloha's reward, 0 to 4, and whether it is the highest."""
-        from dm_control.rl.control import PhysicsError
-
         try:
             reward = float(self._env.step(setpoint).reward)
-        except PhysicsError as error:  # MuJoCo has put its state back to where a model begins
+        except self._lost as error:  # MuJoCo has put its state back to where a model begins
             raise UnstableError(str(error)) from error
         return reward, reward == SUCCESS
 

@@ -225,8 +225,7 @@ def _drive(args: argparse.Namespace, stack: contextlib.ExitStack) -> Drive:
         server = stack.enter_context(PolicyProcess(name, checkpoint, options, args.driver_env))
         name, checkpoint, options = server.address, None, {}
     opened = open_policy(name, checkpoint, options)
-    if callable(close := getattr(opened.policy, "close", None)):
-        close()
+    opened.close()
     origin = opened.origin or policy_origin(name, opened.checkpoint, opened.options)
     return Drive(name, checkpoint, options, args.driver_steps, origin)
 

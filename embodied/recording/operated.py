@@ -17,7 +17,7 @@ from embodied.loop import FIRST_EVALUATION_SEED
 from embodied.recording import format as layout
 from embodied.recording.rollout import join
 from embodied.recording.spool import PARTIAL, SUFFIX, Spool
-from embodied.recording.staging import PLAN, STAGING, check_directory, clear, open_staging, remove_unfinished
+from embodied.recording.staging import STAGING, begun, check_directory, clear, open_staging, remove_unfinished
 from embodied.types import RobotSpec
 
 DISCARDED = ".discarded"
@@ -123,7 +123,7 @@ def fixed_by(spec: RobotSpec, seed: int) -> dict[str, Any]:
 def fixed_there(path: Path) -> dict[str, Any]:
     """Return what may not change of the collection that a session left; raise DatasetError where there is none."""
     check_directory(path, resume=True)
-    fixed = layout.read_json(path / STAGING / PLAN)
+    fixed = begun(path)
     if "operated" not in fixed:
         raise layout.DatasetError(path, "holds a collection of an expert's; leave --teleop out")
     return fixed
