@@ -105,6 +105,12 @@ def likely_bins(logits: Tensor) -> Tensor:
     return (likely * near).sum(-1)
 
 
+def quantile_bins(logits: Tensor, shares: Tensor) -> Tensor:
+    """Return the bin, int64 (...), below or in which the given share (...) of each distribution (..., 1000) lies."""
+    below = logits.softmax(-1).cumsum(-1) < shares[..., None]
+    return below.sum(-1).clamp(max=BINS - 1)  # where sums are rounded to less than one
+
+
 def _sums(part: Part, answer: Answers, objective: Objective) -> dict[str, Tensor]:
     sequences, device = part.sequences, answer.text.device
     text_targets = torch.from_numpy(sequences.text_targets).to(device)

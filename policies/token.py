@@ -25,7 +25,7 @@ from policies.checkpoint import Checkpoint, load_checkpoint
 from policies.grammar import SkillTree, parse, write_pose
 from policies.hold import HoldPolicy
 from policies.layout import Gaps, Plan, lay_out
-from policies.losses import likely_bins, mean_bins
+from policies.losses import likely_bins, mean_bins, quantile_bins
 from policies.memory import Memory, require_horizon
 from policies.model import Answers
 from policies.values import decode_values, ranges
@@ -45,6 +45,7 @@ def make(
     backbone: str | None = None,
     vision: str | None = None,
     rows: int | None = None,
+    sampling: float = 0.0,
 ) -> TokenPolicy:
     """Load a checkpoint; horizon is how many steps of a chunk are handed out before looking again.
 
@@ -52,10 +53,21 @@ def make(
     where its pretrained folders are now, if not where they were when it was trained. rows is how many observations a
     forward pass answers, always, filled up where fewer ask: an answer is then the same to the last bit whoever else
     asks at the same time, where it else differs in the rounding of sums (in passes of one thread, as a server's are).
+
+    sampling draws poses in place of the likeliest: from the middle 0.8 of each distribution with 0.8, from all of it
+    with 1. So a robot that would stand still for ever, as the likeliest is to wait, does in time what is likely too.
     """
     base, sight = (Path(folder) if folder else None for folder in (backbone, vision))
     loaded = load_checkpoint(Path(checkpoint), backbone=base, vision=sight)
-    return TokenPolicy(loaded, horizon=horizon, mode=mode, ensemble=ensemble, embodiment=embodiment, rows=rows)
+    return TokenPolicy(
+        loaded,
+        horizon=horizon,
+        mode=mode,
+        ensemble=ensemble,
+        embodiment=embodiment,
+        rows=rows,
+        sampling=sampling,
+    )
 
 
 class Instruction(NamedTuple):
@@ -77,6 +89,7 @@ class TokenPolicy:
         ensemble: bool = True,
         embodiment: str | None = None,
         rows: int | None = None,
+        sampling: float = 0.0,
     ) -> None:
         """Act as make says; a horizon of None is all of a chunk, for one who says himself when to look again."""
         if not isinstance(ensemble, bool):  # the command line hands over text where it reads no JSON
@@ -85,7 +98,9 @@ class TokenPolicy:
             raise EmbodiedError(f"no output mode {mode!r}; a token policy has ['pose', 'text']")
         if rows is not None and (rows < 1 or mode == "text"):
             raise EmbodiedError(f"rows is {rows} in mode {mode}; it is at least 1, and goes with mode pose")
-        self.checkpoint, self.mode, self.ensemble = checkpoint, mode, ensemble
+        if not isinstance(sampling, int | float) or not 0 <= sampling <= 1:
+            raise EmbodiedError(f"sampling is {sampling!r}; it is a share of each distribution, from 0 to 1")
+        self.checkpoint, self.mode, self.ensemble, self._sampling = checkpoint, mode, ensemble, sampling
         self._horizon, self._embodiment, self._rows = horizon, embodiment, rows
         self._drive(checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment))
         self.labels: dict[str, Vector] = {}  # where the policy believes the named things are
@@ -137,6 +152,7 @@ class TokenPolicy:
             self._instruction = Instruction(ids, self.checkpoint.model.read(self.plan, ids))
         self._spec, self._chunks, self.outside, self.labels = spec, [], 0, {}
         self._looked = None
+        self._rng = np.random.default_rng(0)  # every episode draws alike, so it can be played again
 
     def act(self, observation: Observation) -> Sequence[Action]:
         """Return the next horizon actions, or one text action."""
@@ -178,6 +194,7 @@ class TokenPolicy:
             ensemble=ensemble,
             embodiment=self._embodiment,
             rows=self._rows,
+            sampling=self._sampling,
         )
 
     def _plan_for(self, spec: RobotSpec) -> Plan:
@@ -237,6 +254,11 @@ class TokenPolicy:
             )
         return ids
 
+    def _draw(self) -> torch.Tensor:
+        """Draw the quantile (n,) of each field that all steps of a chunk take, so that they are one answer."""
+        drawn = self._rng.random(len(self.plan.spec.action), np.float32)
+        return torch.from_numpy(0.5 + self._sampling * (drawn - 0.5))
+
     def _locate(self, bins: NDArray[np.float32]) -> None:
         for label, row in zip(self.plan.labels, bins, strict=True):
             low, high = ranges(label.fields)
@@ -281,7 +303,7 @@ def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]
     batch = pack([part], 0 if writes or len(filled) > 1 else plan.prefix)
     (answers,) = model(batch, use_cache=writes)
     located, outside = mean_bins(answers.locate).numpy(), sequences.outside.sum(1)
-    written = _spell(policies, answers) if writes else _point(answers)
+    written = _spell(policies, answers) if writes else _point(policies, answers)
     actions = []
     for row, (policy, observation) in enumerate(zip(policies, observations, strict=True)):
         policy.outside += int(outside[row])
@@ -290,8 +312,13 @@ def _answer(policies: Sequence[TokenPolicy], observations: Sequence[Observation]
     return actions
 
 
-def _point(answers: Answers) -> list[list[int]]:
-    return [write_pose(bins) for bins in likely_bins(answers.pose).round().long().numpy()]
+def _point(policies: Sequence[TokenPolicy], answers: Answers) -> list[list[int]]:
+    poses = answers.pose[: len(policies)]
+    if policies[0]._sampling:
+        bins = quantile_bins(poses, torch.stack([policy._draw() for policy in policies])[:, None])
+    else:
+        bins = likely_bins(poses).round().long()
+    return [write_pose(each) for each in bins.numpy()]
 
 
 def _spell(policies: Sequence[TokenPolicy], answers: Answers) -> list[list[int]]:

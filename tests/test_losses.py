@@ -12,7 +12,7 @@ from torch import Tensor
 from embodied.types import Camera
 from policies.batch import Batch, Part
 from policies.layout import UNSUPERVISED, Plan, Sequences, lay_out
-from policies.losses import Losses, compute_losses, likely_bins, mean_bins
+from policies.losses import Losses, compute_losses, likely_bins, mean_bins, quantile_bins
 from policies.model import Answers
 from policies.vocabulary import FIRST_TEXT
 from tests.tiny_policy import PLAN
@@ -99,6 +99,14 @@ def test_likely_bins_choose_one_of_two_answers_where_their_mean_is_neither() -> 
     logits[200], logits[800] = 20.0, 19.5
     assert 200 <= float(likely_bins(logits)) < 201
     assert 300 < float(mean_bins(logits)) < 700
+
+
+def test_a_quantile_is_the_bin_that_a_share_of_the_distribution_ends_in() -> None:
+    logits = torch.full((1000,), -40.0)
+    logits[[200, 500, 800]] = torch.tensor([0.6, 0.3, 0.1]).log()
+    shares = torch.tensor([0.0, 0.1, 0.59, 0.61, 0.89, 0.91, 1.0])
+    assert quantile_bins(logits.expand(len(shares), -1), shares).tolist()[1:-1] == [200, 200, 500, 500, 800]
+    assert 0 <= int(quantile_bins(logits, shares[0])) <= 200 and 800 <= int(quantile_bins(logits, shares[-1])) <= 999
 
 
 def test_text_is_learnt_up_to_its_end_and_no_further() -> None:

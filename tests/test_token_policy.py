@@ -303,6 +303,22 @@ def test_while_the_robot_waits_nothing_of_a_chunk_goes_by(checkpoint: Checkpoint
     assert np.abs(soon - between).max() > 1e-4
 
 
+def test_sampling_draws_what_the_distributions_allow_and_an_episode_can_be_played_again(checkpoint: Checkpoint) -> None:
+    seen = random_observation(SPEC, 0, SAY)
+
+    def play(sampling: float, looks: int = 30) -> np.ndarray:
+        policy = TokenPolicy(checkpoint, horizon=PLAN.chunk, sampling=sampling, ensemble=False).fork()
+        policy.reset(SAY, SPEC)
+        return np.stack([poses(policy.act(seen)) for _ in range(looks)])
+
+    drawn, narrow = play(1.0), play(0.2)
+    np.testing.assert_array_equal(play(1.0), drawn)
+    assert play(0.0).std(0).max() < 1e-5 < narrow.std(0).min() < drawn.std(0).min()
+    # All steps of a chunk take one quantile of their distributions: what is more at one is no less at another.
+    first, last = drawn[:, 0, 0], drawn[:, -1, 0]
+    assert (np.diff(last[np.lexsort((last, first))]) >= -1e-6).all()
+
+
 def test_text_mode_says_a_skill_of_the_robot_that_it_is_given(checkpoint: Checkpoint) -> None:
     policy = TokenPolicy(checkpoint, mode="text")
     for skills in (SKILLS, ("Grüße", "Stay HERE <pose>")):
@@ -338,7 +354,11 @@ def test_it_is_made_from_a_folder_by_its_dotted_name(checkpoint: Checkpoint, tmp
 
 
 @pytest.mark.parametrize(
-    "options", [{"horizon": "far"}, {"mode": "video"}, {"horizon": 99}, {"speed": 2}, {"ensemble": "No"}, {"rows": 0}]
+    "options",
+    [
+        *({"horizon": "far"}, {"mode": "video"}, {"horizon": 99}, {"speed": 2}),
+        *({"ensemble": "No"}, {"rows": 0}, {"sampling": 2}, {"sampling": "much"}),
+    ],
 )
 def test_a_wrong_option_is_the_users_mistake(checkpoint: Checkpoint, tmp_path: Path, options: dict[str, Any]) -> None:
     checkpoint.save(tmp_path)
