@@ -118,7 +118,7 @@ METAWORLD_OUT := runs/metaworld
 
 metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	$(SUITE_EVAL) --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
-	    --checkpoint $(CHECKPOINT) --policy-option horizon=10 \
+	    --checkpoint $(CHECKPOINT) --policy-option horizon=10 --policy-option sampling=0.8 \
 	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --out $(METAWORLD_OUT)
 
 # The whole road to such a checkpoint and its report: scenes, perception, demonstrations, a first policy of them, more
