@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from embodied.errors import EmbodiedError
-from policies.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from embodied.output import output_folder
+from policies.checkpoint import CONFIG, Checkpoint, CheckpointError, load_checkpoint
 
 
 def average(first: Path, second: Path, share: float = 0.5) -> Checkpoint:
@@ -44,11 +45,11 @@ def main() -> int:
     parser.add_argument("second", type=Path, metavar="B")
     parser.add_argument("--share", type=float, default=0.5, metavar="X", help="of B's weights (default %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--force", action="store_true", help="replace the checkpoint that is in --out")
     args = parser.parse_args()
     try:
-        if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-            raise EmbodiedError(f"{args.out} is there already; --out takes a new or empty folder")
-        average(args.first, args.second, args.share).save(args.out)
+        with output_folder(args.out, marker=CONFIG, force=args.force) as folder:
+            average(args.first, args.second, args.share).save(folder)
     except EmbodiedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
