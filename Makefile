@@ -122,43 +122,48 @@ metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --out $(METAWORLD_OUT)
 
 # The whole road to such a checkpoint and its report: scenes, perception, demonstrations, a first policy of them, more
-# demonstrations in which that policy drives until the expert takes over, the policy, its evaluation. What is there
-# already is kept, and what was interrupted goes on by the same command.
-METAWORLD_COLLECT := $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld --task $(METAWORLD_TASK) \
-    $(METAWORLD_OPTIONS) --option words=varied --workers $(WORKERS)
-METAWORLD_FINETUNE := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune \
-    --pack 128
+# demonstrations in which that policy drives until the expert takes over, a second policy, which drives again, the
+# policy, its evaluation. What is there already is kept, and what was interrupted goes on by the same command.
+METAWORLD_COLLECT = $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld --task $(METAWORLD_TASK) \
+    $(METAWORLD_LEARNT) --option words=varied --workers $(WORKERS) --out $(1) $(call resume,$(1))
+METAWORLD_DRIVE = test -f $(2)/meta/info.json || $(call METAWORLD_COLLECT,$(2)) --episodes $$((3 * $(DRIVEN))) \
+    --keep $(DRIVEN) --perturb 0.3 --rehearse --driver policies.token --driver-env $(VENV) --driver-steps 150 \
+    --checkpoint $(1) --policy-option horizon=10 --policy-option sampling=0.8
+METAWORLD_FINETUNE = OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune \
+    --pack 128 --out $(1) $(call resume,$(1)/state)
+METAWORLD_LEARNT := $(METAWORLD_OPTIONS) --option hand=72
 METAWORLD_SCENES := datasets/mt50_scenes
 METAWORLD_SHOWN := datasets/mt50_shown
 METAWORLD_DRIVEN := datasets/mt50_driven
 METAWORLD_EYE := runs/mt_eye
 METAWORLD_FIRST := runs/mt_first
+METAWORLD_SECOND := runs/mt_second
 METAWORLD_POLICY := runs/mt_policy
-LAYOUTS := 190
+METAWORLD_DATA := --dataset $(METAWORLD_SCENES):20% --dataset $(METAWORLD_SHOWN)
+LAYOUTS := 150
 SHOWN := 30
-DRIVEN := 20
+DRIVEN := 10
 EYE_STEPS := 1500
 FIRST_STEPS := 1500
-POLICY_STEPS := 12000
+SECOND_STEPS := 2000
+POLICY_STEPS := 9000
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
-	test -f $(METAWORLD_SCENES)/meta/info.json || $(METAWORLD_COLLECT) --scenes 3 --episodes $(LAYOUTS) --seed 500000 \
-	    --out $(METAWORLD_SCENES) $(call resume,$(METAWORLD_SCENES))
-	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SCENES) --chunk 10 --shrink 0.667 --steps $(EYE_STEPS) \
-	    --out $(METAWORLD_EYE) $(call resume,$(METAWORLD_EYE)/state)
-	test -f $(METAWORLD_SHOWN)/meta/info.json || $(METAWORLD_COLLECT) --episodes $$((3 * $(SHOWN))) --keep $(SHOWN) \
-	    --perturb 0.7 --rehearse --out $(METAWORLD_SHOWN) $(call resume,$(METAWORLD_SHOWN))
-	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_SCENES):20% --start $(METAWORLD_EYE) \
-	    --decay 0 --steps $(FIRST_STEPS) --out $(METAWORLD_FIRST) $(call resume,$(METAWORLD_FIRST)/state)
-	test -f $(METAWORLD_DRIVEN)/meta/info.json || $(METAWORLD_COLLECT) --seed 2000 --episodes $$((3 * $(DRIVEN))) \
-	    --keep $(DRIVEN) --perturb 0.3 --rehearse --driver policies.token --driver-env $(VENV) --driver-steps 150 \
-	    --checkpoint $(METAWORLD_FIRST) --policy-option horizon=10 --out $(METAWORLD_DRIVEN) \
-	    $(call resume,$(METAWORLD_DRIVEN))
-	$(METAWORLD_FINETUNE) --dataset $(METAWORLD_SHOWN) --dataset $(METAWORLD_DRIVEN) --dataset $(METAWORLD_SCENES):20% \
-	    --start $(METAWORLD_FIRST) --steps $(POLICY_STEPS) --out $(METAWORLD_POLICY) \
-	    $(call resume,$(METAWORLD_POLICY)/state)
-	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY)
+	test -f $(METAWORLD_SCENES)/meta/info.json || $(call METAWORLD_COLLECT,$(METAWORLD_SCENES)) --scenes 3 \
+	    --episodes $(LAYOUTS) --seed 500000
+	$(call METAWORLD_FINETUNE,$(METAWORLD_EYE)) --dataset $(METAWORLD_SCENES) --chunk 10 --latents 4 --shrink 0.667 \
+	    --steps $(EYE_STEPS)
+	test -f $(METAWORLD_SHOWN)/meta/info.json || $(call METAWORLD_COLLECT,$(METAWORLD_SHOWN)) \
+	    --episodes $$((3 * $(SHOWN))) --keep $(SHOWN) --perturb 0.7 --rehearse
+	$(call METAWORLD_FINETUNE,$(METAWORLD_FIRST)) $(METAWORLD_DATA) --start $(METAWORLD_EYE) --decay 0 --steps $(FIRST_STEPS)
+	$(call METAWORLD_DRIVE,$(METAWORLD_FIRST),$(METAWORLD_DRIVEN)) --seed 2000
+	$(call METAWORLD_FINETUNE,$(METAWORLD_SECOND)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
+	    --start $(METAWORLD_FIRST) --decay 0 --steps $(SECOND_STEPS)
+	$(call METAWORLD_DRIVE,$(METAWORLD_SECOND),$(METAWORLD_DRIVEN)_again) --seed 3000
+	$(call METAWORLD_FINETUNE,$(METAWORLD_POLICY)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
+	    --dataset $(METAWORLD_DRIVEN)_again --start $(METAWORLD_SECOND) --steps $(POLICY_STEPS)
+	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY) METAWORLD_OPTIONS="$(METAWORLD_LEARNT)"
 
 metaworld-checkpoint:
 	@test -f $(CHECKPOINT)/config.json || { echo "no checkpoint in $(CHECKPOINT): say make metaworld-eval CHECKPOINT=DIR;" \

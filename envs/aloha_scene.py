@@ -76,9 +76,9 @@ class AlohaScene:
         body = self.data.body(name)
         return Pose(body.xpos.copy(), body.xmat.reshape(3, 3).copy())
 
-    def frame(self) -> Frame:
+    def frames(self) -> dict[str, Frame]:
         """Draw the frame (size, size, 3): the middle of gym-aloha's own, which is wider."""
-        return self._cameras.draw(self.data, (CAMERA,))[CAMERA]
+        return self._cameras.draw(self.data, (CAMERA,))
 
     def labels(self) -> dict[str, Vector]:
         """Return where target, the cube or the peg, and goal, the socket, are: each its _position (3,) in m and its

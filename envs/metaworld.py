@@ -13,7 +13,18 @@ import numpy as np
 
 from embodied.safety import SafeRobot
 from embodied.types import Action, Camera, Field, Observation, PoseAction, RobotSpec
-from envs.metaworld_scene import CAMERA, POINTS, VIEWS, MetaWorldScene, View, expert_for
+from envs.metaworld_scene import (
+    CAMERA,
+    FINER,
+    HAND_CAMERA,
+    POINTS,
+    VIEWS,
+    MetaWorldScene,
+    View,
+    Window,
+    expert_for,
+    picture_px,
+)
 from envs.metaworld_tasks import Words, all_tasks, sentence
 from envs.suite_robot import Suite, SuiteRobot
 from envs.suites import require_size, require_suite
@@ -39,37 +50,50 @@ ACTION = (
 
 
 def make(
-    size: int = 128, words: Words = "plain", view: View = "whole", effects: bool = False, render: bool = True
+    size: int = 128,
+    words: Words = "plain",
+    view: View = "whole",
+    hand: int = 0,
+    effects: bool = False,
+    render: bool = True,
 ) -> SafeRobot[SuiteRobot[MetaWorldScene]]:
     """Return Meta-World's robot with square frames of the given size.
 
     words says which sentence asks for the task: see envs.metaworld_tasks.sentence. view is what of the camera's picture
-    is drawn: see envs.metaworld_scene.VIEWS. effects draws as LeRobot does, with shadows, reflections and
+    is drawn: see envs.metaworld_scene.VIEWS. With hand there is a second frame, so many pixels of the same picture
+    around the hand, at twice as many a metre. effects draws as LeRobot does, with shadows, reflections and
     multisampling, at several times the cost. With render off no frame is drawn. Raise SuiteMissingError where it is not
     installed, InvalidSizeError for frames too small or too large to draw.
     """
     require_size(size, *SIZES_PX)
+    if hand:
+        require_size(hand, SIZES_PX[0], FINER * picture_px(size, view), of="hand")
     require_suite("envs.metaworld", "metaworld", VERSION, environment="metaworld")
-    return SafeRobot(SuiteRobot(suite(size, words, view, effects=effects), render=render))
+    return SafeRobot(SuiteRobot(suite(size, words, view, hand=hand, effects=effects), render=render))
 
 
-def suite(size: int, words: Words, view: View, *, effects: bool) -> Suite[MetaWorldScene]:
+def suite(size: int, words: Words, view: View, *, hand: int = 0, effects: bool) -> Suite[MetaWorldScene]:
     """Return what Meta-World is, its 50 tasks and their tiers, whether it is installed or not."""
     tasks = all_tasks()
+    cameras, kinds = [Camera(CAMERA, size, size, VIEWS[view].fovy_deg)], {"position": 3, "box": 4}
+    if hand:
+        kinds[f"box_{HAND_CAMERA}"] = 4
+        side = hand / (FINER * picture_px(size, view))
+        cameras.append(Camera(HAND_CAMERA, hand, hand, Window((1 - side) / 2, (1 - side) / 2, side).fovy_deg))
     return Suite(
         spec=RobotSpec(
             name="metaworld",
             control_hz=CONTROL_HZ,
-            cameras=(Camera(CAMERA, size, size, VIEWS[view].fovy_deg),),
+            cameras=tuple(cameras),
             state=STATE,
             action=ACTION,
             tasks=tuple(tasks),
             tiers=tuple(task.tier for task in tasks.values()),
         ),
-        make_scene=partial(MetaWorldScene, size=size, view=view, effects=effects),
+        make_scene=partial(MetaWorldScene, size=size, view=view, hand=hand, effects=effects),
         sentence=lambda task, seed: sentence(tasks, task, words, seed),
         horizon=HORIZON,
-        label_sizes={f"{name}_{kind}": n for name in POINTS for kind, n in (("position", 3), ("box", 4))},
+        label_sizes={f"{name}_{kind}": n for name in POINTS for kind, n in kinds.items()},
     )
 
 

@@ -17,6 +17,8 @@ from envs.projection import CUBE_CORNERS, outline
 Array = NDArray[np.float64]
 
 CAMERA, FOVY_DEG = "corner2", 60.0
+HAND_CAMERA = f"{CAMERA}_hand"  # the part of the same picture that is around the hand,
+FINER = 2  # at so many times its pixels
 View = Literal["whole", "table"]
 CAMERA_PLACE_M = (0.75, 0.075, 0.7)  # where LeRobot's MetaworldEnv moves it, after Seo et al. 2022 (arXiv 2206.14244)
 PROPRIOCEPTION = slice(0, 4)
@@ -39,10 +41,19 @@ class Window:
         edges = np.arctan((2 * np.array([self.top, self.top + self.side]) - 1) * np.tan(np.deg2rad(FOVY_DEG) / 2))
         return round(float(np.rad2deg(np.ptp(edges))), 2)
 
-    def cut(self, picture: Frame, size: int) -> Frame:
-        """Return the part (size, size, 3) of a picture that is drawn 1 / side times as large."""
+    def cut(self, picture: Frame, size: int, finer: int = 1) -> Frame:
+        """Return the part (size, size, 3) of a picture that is drawn finer / side times as large."""
         top, left = round(self.top * len(picture)), round(self.left * len(picture))
-        return np.ascontiguousarray(picture[top : top + size, left : left + size])
+        part = picture[top : top + finer * size, left : left + finer * size]
+        if finer == 1:
+            return np.ascontiguousarray(part)
+        means: Frame = part.reshape(size, finer, size, finer, 3).mean((1, 3)).round().astype(np.uint8)
+        return means
+
+    def inside(self, edges: Array) -> Array:
+        """Return edges (y1, x1, y2, x2) in the picture as they are in this part, below 0 or above 1 where beyond it."""
+        found: Array = (edges - [self.top, self.left] * 2) / self.side
+        return found
 
 
 # In the table's part all objects, goals and hands of the 50 tasks are seen, at 2.04 times the pixels of the whole.
@@ -52,12 +63,17 @@ VIEWS: dict[View, Window] = {"whole": Window(0.0, 0.0, 1.0), "table": Window(0.2
 OUT_OF_SIGHT = ("head", "right_arm_base_link", "right_l0")
 
 
+def picture_px(size: int, view: View) -> int:
+    """Return the side of the camera's whole picture where a view of it is size pixels wide."""
+    return round(size / VIEWS[view].side)
+
+
 class MetaWorldScene:
     """A task's environment, its goal observable: seen and env hold the objects' places, which no policy may see."""
 
     seen: Array  # (39,) what Meta-World says of the present, objects and goal included
 
-    def __init__(self, task: str, *, size: int, view: View, effects: bool) -> None:
+    def __init__(self, task: str, *, size: int, view: View, hand: int, effects: bool) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # two seconds that only an episode needs
 
         self.env: Any = ALL_V3_ENVIRONMENTS[task]()
@@ -70,8 +86,9 @@ class MetaWorldScene:
             unseen = [model.body(name).id for name in OUT_OF_SIGHT]
             model.geom_rgba[np.isin(model.geom_bodyid, unseen), 3] = 0.0
         self._fresh = {name: getattr(model, name).copy() for name in _MOVED_BY_A_RESET}
-        self._size, self._window = size, VIEWS[view]
-        self._cameras = Cameras(model, round(size / self._window.side), effects=effects)
+        self._size, self._view, self._window, self._hand = size, view, VIEWS[view], hand
+        self._finer = FINER if hand else 1
+        self._cameras = Cameras(model, self._finer * picture_px(size, view), effects=effects)
 
     def begin(self, seed: int) -> None:
         """Lay the scene out by seed alone.
@@ -102,26 +119,49 @@ class MetaWorldScene:
         """Return where the hand is (3,) in m, and how far it is open: what Meta-World says but for objects and goal."""
         return self.seen[PROPRIOCEPTION]
 
-    def frame(self) -> Frame:
-        """Draw the frame (size, size, 3); the camera stands on its head, as published work turns it back."""
-        picture = self._cameras.draw(self.env.data, (CAMERA,))[CAMERA][::-1, ::-1]
-        return self._window.cut(picture, self._size)
+    def frames(self) -> dict[str, Frame]:
+        """Draw the frame (size, size, 3) and, where it is asked for, that around the hand (hand, hand, 3)."""
+        picture = self._cameras.draw(self.env.data, (CAMERA,))[CAMERA][::-1, ::-1]  # as published work turns it back
+        drawn = {CAMERA: self._window.cut(picture, self._size, self._finer)}
+        if self._hand:
+            drawn[HAND_CAMERA] = self.hand_window().cut(picture, self._hand)
+        return drawn
+
+    def hand_window(self) -> Window:
+        """Return the part of the picture that is around the hand, more of it below: things are come to from above.
+
+        The state's own numbers, and where the camera stands, tell where that is.
+        """
+        y, x = self._edges(self.state()[None, :3])[:2]
+        side = self._hand / (self._finer * picture_px(self._size, self._view))
+        top, left = np.clip([y - side / 3, x - side / 2], 0.0, 1.0 - side)
+        return Window(float(top), float(left), side)
 
     def labels(self) -> dict[str, Vector]:
         """Return target_position, goal_position and, where the task has a second object, other_position (3,) in m; each
         with its _box (y1, x1, y2, x2), fractions 0..1 of the frame: that of a cube of 6 cm around the point.
+
+        What lies in the frame around the hand has its box in that as _box_corner2_hand.
         """
         points = {name: point for name, place in POINTS.items() if (point := self.seen[place]).any()}
-        positions = {f"{name}_position": np.asarray(point, np.float32) for name, point in points.items()}
-        return positions | {f"{name}_box": self.box(point) for name, point in points.items()}
+        found = {f"{name}_position": np.asarray(point, np.float32) for name, point in points.items()}
+        found |= {f"{name}_box": self._box(point, self._window) for name, point in points.items()}
+        if self._hand:
+            window = self.hand_window()
+            places = {name: window.inside(self._edges(point[None])) for name, point in points.items()}
+            near = [name for name, place in places.items() if (place > 0).all() and (place < 1).all()]
+            found |= {f"{name}_box_{HAND_CAMERA}": self._box(points[name], window) for name in near}
+        return found
 
-    def box(self, point: Array) -> Vector:
-        """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in the frame, fractions from the top left."""
-        upright = outline(point + HALF_BOX_M * CUBE_CORNERS, self.env.data.camera(CAMERA), FOVY_DEG)
-        corners = 1.0 - upright[[2, 3, 0, 1]]  # the camera stands on its head
-        window = self._window
-        inside = (corners - [window.top, window.left] * 2) / window.side
-        return np.asarray(np.clip(inside, 0.0, 1.0), np.float32)
+    def _box(self, point: Array, window: Window) -> Vector:
+        """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in a part, fractions from its top left."""
+        edges = window.inside(self._edges(point + HALF_BOX_M * CUBE_CORNERS))
+        return np.asarray(np.clip(edges, 0.0, 1.0), np.float32)
+
+    def _edges(self, points: Array) -> Array:
+        """Return the edges (y1, x1, y2, x2) of points (n, 3) m in the camera's picture, fractions from the top left."""
+        upright = outline(points, self.env.data.camera(CAMERA), FOVY_DEG)
+        return 1.0 - upright[[2, 3, 0, 1]]  # the camera stands on its head
 
     def close(self) -> None:
         """Let go of the renderer and the simulator."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from embodied.safety import SafeRobot
 from embodied.types import Camera, Field, RobotSpec
-from envs.pusht_scene import PushTScene
+from envs.pusht_scene import CAMERA, PushTScene
 from envs.pusht_tee import BOARD
 from envs.suite_robot import Suite, SuiteRobot
 from envs.suites import require_size, require_suite
@@ -22,7 +22,6 @@ VERSION = "0.1.8"
 CONTROL_HZ = 10.0
 HORIZON = 300
 SIZES_PX = (16, 512)
-CAMERA = "top"
 NO_FOVY_DEG = 0.0  # what is flat is not seen at an angle
 TASK = "push_t"
 SENTENCE = "push the grey T onto the green T"

@@ -12,6 +12,8 @@ from envs.pusht_tee import BOARD, CORNERS, place
 
 Array = NDArray[np.float64]
 
+CAMERA = "top"
+
 
 class PushTScene:
     """gym-pusht's environment; where its T lies no policy may see."""
@@ -50,9 +52,9 @@ class PushTScene:
         """Return where the pusher is, (2,) px."""
         return self.pusher
 
-    def frame(self) -> Frame:
+    def frames(self) -> dict[str, Frame]:
         """Return gym-pusht's own frame (size, size, 3) of its observations, without the mark that shows the action."""
-        return np.ascontiguousarray(self.env._render(), dtype=np.uint8)
+        return {CAMERA: np.ascontiguousarray(self.env._render(), dtype=np.uint8)}
 
     def labels(self) -> dict[str, Vector]:
         """Return block_position (2,) px, the T's origin, block_direction (2,), the cosine and sine of its angle, and

@@ -21,7 +21,7 @@ class UnstableError(Exception):
 
 
 class Scene(Protocol):
-    """One task in its simulator. What it knows beyond state() and frame() is for experts, labels and tests."""
+    """One task in its simulator. What it knows beyond state() and frames() is for experts, labels and tests."""
 
     def begin(self, seed: int) -> None:
         """Lay the scene out by seed alone, whatever was done before."""
@@ -35,8 +35,8 @@ class Scene(Protocol):
     def state(self) -> Array:
         """Return the state's numbers."""
 
-    def frame(self) -> Frame:
-        """Draw what the camera sees."""
+    def frames(self) -> dict[str, Frame]:
+        """Draw what each camera sees."""
 
     def labels(self) -> dict[str, Vector]:
         """Return the simulator's truth, by name."""
@@ -52,7 +52,7 @@ S = TypeVar("S", bound=Scene)
 class Suite(Generic[S]):
     """What a suite is, beside its scenes: the robot that it declares, and the rules of its episodes."""
 
-    spec: RobotSpec  # with one camera
+    spec: RobotSpec
     make_scene: Callable[[str], S]  # of a task
     sentence: Callable[[str, int], str]  # which asks for a task, of its name and a seed
     horizon: int  # setpoints of an episode at most
@@ -153,9 +153,8 @@ class SuiteRobot(Generic[S]):
 
     def _observe(self, *, frames: bool) -> tuple[Observation, dict[str, int]]:
         """Return what is seen, of which objects are a part in the frame alone, and what drawing took."""
-        (camera,) = self.spec.cameras
         began_ns = time.monotonic_ns()
-        drawn = {camera.name: self.scene.frame()} if frames and self._render else {}
+        drawn = self.scene.frames() if frames and self._render else {}
         timing_ns = {"render": time.monotonic_ns() - began_ns} if drawn else {}
         state = self.scene.state().astype(np.float32)
         time_ns = round(self._steps / self.spec.control_hz * 1e9)

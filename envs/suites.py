@@ -28,7 +28,7 @@ def require_suite(robot: str, distribution: str, version: str, *, environment: s
         )
 
 
-def require_size(size: int, smallest: int, largest: int) -> None:
+def require_size(size: int, smallest: int, largest: int, *, of: str = "size") -> None:
     """Raise InvalidSizeError for frames that are too small or too large to draw."""
     if not smallest <= size <= largest:
-        raise InvalidSizeError(f"size is {size}; frames are {smallest} to {largest} pixels wide and high")
+        raise InvalidSizeError(f"{of} is {size}; frames are {smallest} to {largest} pixels wide and high")

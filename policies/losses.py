@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def count(batch: Batch) -> dict[str, int]:
         found["text"] += int((sequences.text_targets != UNSUPERVISED).sum())
         found["z"] += int((sequences.text_targets != UNSUPERVISED).sum()) + sum(int(a.sum()) for a in asked.values())
         if part.plan is not None:
-            found["look"] += sum(int(_known_box(part.plan, sequences, slot).sum()) for _, slot in _gazes(part.plan))
+            found["look"] += sum(int(_known_box(part.plan, sequences, gaze).sum()) for gaze in _gazes(part.plan))
     return dict(found)
 
 
@@ -131,7 +132,7 @@ def _sums(part: Part, answer: Answers, objective: Objective) -> dict[str, Tensor
     sums = {name: _value_loss(*value, objective.spread_bins) for name, value in values.items()}
     sums["text"] = text
     if part.plan is not None and answer.looked:
-        sums["look"] = _look_loss(part.plan, answer.looked[0], sequences)
+        sums["look"] = _look_loss(part.plan, answer.looked, sequences)
     if objective.z:
         asked = [logits[targets != UNSUPERVISED] for logits, targets in values.values()]
         sums["z"] = sum((_z_loss(x) for x in [*asked, answer.text[text_targets != UNSUPERVISED]]), text.new_zeros(()))
@@ -163,32 +164,45 @@ def spread_target(deviation: float, device: torch.device) -> tuple[Tensor, Tenso
     return offsets, (-0.5 * (offsets / max(deviation, 1e-6)) ** 2).softmax(-1)
 
 
-def _look_loss(plan: Plan, looked: Tensor, sequences: Sequences) -> Tensor:
-    """Return how surprised one is that the first camera's image tokens look into the labelled boxes, summed.
+def _look_loss(plan: Plan, looked: Sequence[Tensor], sequences: Sequences) -> Tensor:
+    """Return how surprised one is that image tokens look into the labelled boxes, summed.
 
-    The first token is held to the first label called *_box, the second to the second: localisation then begins at
-    once, where from the answers alone it takes thousands of steps to begin.
+    A camera's first token is held to the first label of a box in its frame, the second to the second: localisation then
+    begins at once, where from the answers alone it takes thousands of steps to begin.
     """
-    surprise = looked.new_zeros(())
-    for token, slot in _gazes(plan):
-        known = torch.from_numpy(_known_box(plan, sequences, slot).astype("float32")).to(looked.device)
-        bins = sequences.locate_targets[:, slot, :4]
-        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[slot].fields))).float().to(looked.device)
-        inside = (looked[:, token] * _cells(boxes, *looked.shape[-2:])[:, None]).sum((-2, -1))
+    surprise = looked[0].new_zeros(())
+    for gaze in _gazes(plan):
+        seen = looked[gaze.camera][:, gaze.token]
+        known = torch.from_numpy(_known_box(plan, sequences, gaze).astype("float32")).to(seen.device)
+        bins = sequences.locate_targets[:, gaze.slot, :4]
+        boxes = torch.from_numpy(decode_values(bins, *ranges(plan.labels[gaze.slot].fields))).float().to(seen.device)
+        inside = (seen * _cells(boxes, *seen.shape[-2:])[:, None]).sum((-2, -1))
         surprise = surprise + (-(inside + 1e-6).log().mean(-1) * known).sum()
     return surprise
 
 
-def _gazes(plan: Plan) -> list[tuple[int, int]]:
-    """Return which image token of the first camera is held to which label."""
-    boxes = [slot for slot, label in enumerate(plan.labels) if label.name.endswith("_box")]
-    return list(enumerate(boxes[: plan.latents])) if plan.spec.cameras else []
+class _Gaze(NamedTuple):
+    """Which camera's which image token is held to which label."""
+
+    camera: int
+    token: int
+    slot: int
 
 
-def _known_box(plan: Plan, sequences: Sequences, slot: int) -> Flags:
-    """Return (B,), whether there is such a box, and a frame of the first camera to look at."""
-    known: Flags = (sequences.locate_targets[:, slot, :4] != UNSUPERVISED).all(-1)
-    return known & sequences.visible[:, plan.images[0].start]
+def _gazes(plan: Plan) -> list[_Gaze]:
+    """Return who looks where: a label *_box lies in the first camera's frame, *_box_NAME in that of camera NAME."""
+    found = []
+    for camera, its in enumerate(plan.spec.cameras):
+        ending = f"_box_{its.name}" if camera else "_box"
+        boxes = [slot for slot, label in enumerate(plan.labels) if label.name.endswith(ending)]
+        found += [_Gaze(camera, token, slot) for token, slot in enumerate(boxes[: plan.latents])]
+    return found
+
+
+def _known_box(plan: Plan, sequences: Sequences, gaze: _Gaze) -> Flags:
+    """Return (B,), whether there is such a box, and a frame of its camera to look at."""
+    known: Flags = (sequences.locate_targets[:, gaze.slot, :4] != UNSUPERVISED).all(-1)
+    return known & sequences.visible[:, plan.images[gaze.camera].start]
 
 
 def _cells(boxes: Tensor, rows: int, columns: int) -> Tensor:

@@ -146,6 +146,21 @@ def test_only_the_labels_called_a_box_say_where_to_look() -> None:
     assert (answers.looked[0].grad[0].abs().sum((1, 2, 3)) > 0).tolist() == [True, False, False]
 
 
+def test_a_box_in_another_cameras_frame_is_looked_at_there() -> None:
+    wrist = PLAN.spec.cameras[1].name
+    label = replace(PLAN.labels[0], name=f"goal_box_{wrist}")
+    plan = replace(PLAN, labels=(PLAN.labels[1], label))
+    sequences = lay_out(plan, instruction=[[FIRST_TEXT]], state=np.zeros((1, 4)), labels={label.name: BOX})
+    there, elsewhere = (answer(sequences, cell=cell).looked[0] for cell in ((0, 0), (7, 7)))
+
+    def look(*looked: Tensor) -> float:
+        answers = replace(answer(sequences), looked=list(looked))
+        return float(compute_losses(Batch((Part(plan, sequences, []),)), [answers]).terms["look"])
+
+    assert look(elsewhere, there) == pytest.approx(0.0, abs=1e-5)
+    assert look(there, elsewhere) > 10
+
+
 @pytest.mark.parametrize("grid", [(8, 16), (6, 10), (7, 13), (18, 32), (24, 24), (4, 4)])
 def test_a_frame_is_looked_at_by_the_rows_and_columns_that_its_model_has(grid: tuple[int, int]) -> None:
     cameras = (Camera("front", 48, 128, 45.0), *PLAN.spec.cameras[1:])  # which an encoder may squeeze into a square

@@ -38,6 +38,15 @@ def test_the_robot_tells_its_tiers_and_its_failures_can_be_sorted_by_cause():
     assert {TARGET, GOAL} <= {f"{name}_position" for name in POINTS}
 
 
+def test_with_a_frame_around_the_hand_there_is_a_second_camera_of_a_smaller_angle_and_boxes_in_it():
+    alone, both = (suite(144, "plain", "table", hand=hand, effects=False) for hand in (0, 72))
+    table, hand = both.spec.cameras
+    assert alone.spec.cameras == (table,) and (hand.name, hand.width, hand.height) == ("corner2_hand", 72, 72)
+    assert 5 < hand.fovy_deg < table.fovy_deg / 3
+    added = {name: size for name, size in both.label_sizes.items() if name not in alone.label_sizes}
+    assert added == {f"{name}_box_corner2_hand": 4 for name in POINTS}
+
+
 def test_no_sentence_asks_for_two_tasks_and_none_for_evaluation_is_demonstrated():
     said = Counter(words for task in TASKS.values() for words in (*task.say, *task.reword))
     assert [words for words, times in said.items() if times > 1] == []
@@ -83,7 +92,13 @@ def test_another_version_of_metaworld_is_refused(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("option", "told"),
-    [("size=8", "size is 8"), ("words=loud", "takes one of ['plain', 'varied',"), ("colour=1", "no option")],
+    [
+        ("size=8", "size is 8"),
+        ("hand=8", "hand is 8"),
+        ("hand=900", "hand is 900"),
+        ("words=loud", "takes one of ['plain', 'varied',"),
+        ("colour=1", "no option"),
+    ],
 )
 def test_a_wrong_option_is_one_line(option, told, capsys):
     assert main(["host", "envs.metaworld", "--address", "127.0.0.1:0", "--option", option]) == 2

@@ -20,10 +20,10 @@ from policies.token import TokenPolicy
 from policies.train import Given, TrainConfig, train
 from policies.training.folder import LOG, STATE
 from policies.training.saving import FILE, newest
-from policies.training.start import Data, begin, mix
+from policies.training.start import Data, _strides, begin, mix
 from tests import toy_world
 from tests.policy_contract import random_observation
-from tests.tiny_policy import TOY_PLAN, record_toy, tiny_checkpoint
+from tests.tiny_policy import PLAN, TOY_PLAN, record_toy, tiny_checkpoint
 
 Say = Callable[[str], None]
 STEPS = 6
@@ -179,6 +179,13 @@ def test_a_fresh_model_is_made_for_the_dataset(dataset: Path, tmp_path: Path) ->
     plan = load_checkpoint(train(config, say=quiet)).plan
     assert (plan.spec, plan.chunk, plan.latents) == (toy_world.make().spec, 3, 2)
     assert [label.name for label in plan.labels] == ["target_position"]
+
+
+def test_a_frame_beside_the_first_has_coarser_cells_but_where_it_is_half_as_wide() -> None:
+    front, wrist = PLAN.spec.cameras
+    for width, stride in ((front.width, 8), (front.width // 2, 4)):
+        cameras = (front, replace(wrist, height=width, width=width))
+        assert _strides([replace(PLAN, spec=replace(PLAN.spec, cameras=cameras))], 2) == (4, stride)
 
 
 def test_a_dataset_without_labels_can_be_learnt_from(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from embodied.cli.doctor_hardware import examine_hardware
 from embodied.cli.finding import Finding
 from embodied.errors import HardwareError
+from embodied.machine import memory_bytes
 from embodied.versions import installed
 
 EXAMPLE = """example:
@@ -161,9 +162,8 @@ def _mend_gl(backend: str) -> str:
 
 
 def _memory() -> str:
-    if not hasattr(os, "sysconf"):
-        return "unknown"
-    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    found = memory_bytes()
+    return f"{found / 2**30:.1f} GiB" if found else "unknown"
 
 
 def _disk() -> Finding:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embodied.machine import memory_bytes
 from embodied.recording import jpeg
 from embodied.recording.format import DatasetError
 from embodied.recording.tables import naming_broken
@@ -23,7 +24,8 @@ from embodied.recording.video_index import VideoIndex, VideoIndexes
 from embodied.types import Camera, Frame
 
 Told = Callable[[int], str]  # a row -> where a person finds it
-CACHE_BYTES = 256 * 2**20  # of compressed pictures, a camera
+# Of compressed pictures, a camera: drawn at random, each that is not kept costs the reading of its row group.
+CACHE_BYTES = max(256 * 2**20, (memory_bytes() or 0) // 16)
 
 
 class FrameStore(Protocol):

@@ -93,7 +93,7 @@ def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint
     sizes = ModelConfig(
         waves=eye.config.waves if eye else WAVES,
         shrink=config.shrink or 1.0,
-        strides=tuple(4 if i == 0 else 8 for i in range(cameras)),
+        strides=_strides(plans, cameras),
         backbone=config.pretrained(config.backbone),
         vision=config.pretrained(config.vision),
     )
@@ -101,6 +101,12 @@ def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint
     if eye:
         _take_eye(model, eye, config)
     return Checkpoint(model, vocabulary, words, {})
+
+
+def _strides(plans: Sequence[Plan], cameras: int) -> tuple[int, ...]:
+    """Return how many pixels a grid cell has: 4, and 8 in frames beside the first but where they are half as wide."""
+    sides = [max(plan.spec.cameras[i].width for plan in plans if i < len(plan.spec.cameras)) for i in range(cameras)]
+    return tuple(4 if i == 0 or 2 * side <= sides[0] else 8 for i, side in enumerate(sides))
 
 
 def _take_eye(model: PolicyModel, eye: PolicyModel, config: TrainConfig) -> None:

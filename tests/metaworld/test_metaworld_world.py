@@ -19,7 +19,7 @@ from embodied.recording.demonstration import demonstrate
 from embodied.safety import SafeRobot
 from embodied.types import Observation, PoseAction, Robot, Step
 from envs.metaworld import expert, make
-from envs.metaworld_scene import MetaWorldScene
+from envs.metaworld_scene import HAND_CAMERA, MetaWorldScene
 from envs.suite_robot import SuiteRobot
 from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
 
@@ -32,7 +32,7 @@ EVERY = tuple(make(render=False).spec.tasks)
 
 @pytest.fixture(scope="module")
 def body() -> Iterator[MetaWorld]:
-    robot = make(size=32)
+    robot = make(size=32, hand=16)
     yield robot.body
     robot.close()
 
@@ -181,13 +181,56 @@ def test_the_tables_view_is_a_part_of_the_whole_picture_and_its_labels_are_too()
     table.close()
 
 
+def test_the_frame_around_the_hand_is_a_part_of_the_picture_drawn_twice_as_fine_and_its_boxes_are_too() -> None:
+    plain, robot, whole = make(size=120), make(size=120, hand=80), make(size=240)
+    for action in ([0.0] * 4, [1.0, 1.0, -1.0, 0.0], [-1.0, -1.0, 1.0, 0.0]):
+        steps = []
+        for each in (plain, robot, whole):
+            each.reset(4, "soccer-v3")
+            steps.append(each.step(*[PoseAction(np.array(action, np.float32))] * 30))
+        once, both, twice = (step.observation.frames for step in steps)
+        window = robot.body.scene.hand_window()
+        top, left = round(240 * window.top), round(240 * window.left)
+        np.testing.assert_array_equal(both[HAND_CAMERA], twice[CAMERA][top : top + 80, left : left + 80])
+        assert np.abs(both[CAMERA].astype(int) - once[CAMERA]).mean() < 6  # smoother, and the same
+        boxes = robot.body.labels()
+        for name in ("target", "goal"):
+            if (box := boxes.get(f"{name}_box_{HAND_CAMERA}")) is not None and box.min() > 0 and box.max() < 1:
+                at = np.array([window.top, window.left] * 2) + window.side * box
+                np.testing.assert_allclose(at, boxes[f"{name}_box"], atol=1e-5)
+    for each in (plain, robot, whole):
+        each.close()
+
+
+def test_the_hand_is_in_the_frame_around_it_and_what_it_holds_too() -> None:
+    robot = make(size=96, view="table", hand=64)
+    held = 0
+    for seed in range(3):
+        observation = robot.reset(seed, "pick-place-v3")
+        script = expert(robot)
+        script.reset(observation.instruction, robot.spec)
+        step = robot.step(*script.act(observation), frames=False)
+        while not step.done:
+            step = robot.step(*script.act(step.observation), frames=False)
+        names = robot.body.labels()
+        held += {f"{name}_box_{HAND_CAMERA}" for name in ("target", "goal")} <= set(names)
+        (y, x), side = robot.body.scene._edges(step.observation.state[None, :3].astype(float))[:2], 64 / (2 * 137)
+        window = robot.body.scene.hand_window()
+        assert (y - window.top) / side == pytest.approx(1 / 3, abs=0.02)
+        assert (x - window.left) / side == pytest.approx(1 / 2, abs=0.02)
+    assert held == 3
+    robot.close()
+
+
 @pytest.mark.parametrize("task", SOME)
 def test_what_is_not_drawn_of_the_robot_would_not_be_seen_in_the_tables_view(task: str) -> None:
     robots = [make(size=144, view="table") for _ in range(2)]
     for robot in robots:
         robot.reset(5, task)
     whole = robots[1].body.scene.env.model
-    whole.geom_rgba[:] = type(robots[1].body.scene)(task, size=16, view="whole", effects=False).env.model.geom_rgba
+    whole.geom_rgba[:] = type(robots[1].body.scene)(
+        task, size=16, view="whole", hand=0, effects=False
+    ).env.model.geom_rgba
     rng = np.random.default_rng(0)
     for seed in range(3):
         frames = [robot.reset(seed, task).frames[CAMERA] for robot in robots]

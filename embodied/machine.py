@@ -1,0 +1,12 @@
+"""What the machine has."""
+
+from __future__ import annotations
+
+import os
+
+
+def memory_bytes() -> int | None:
+    """Return how much memory the machine has; None where it does not say, as Windows."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
