@@ -100,6 +100,8 @@ class TokenPolicy:
             raise EmbodiedError(f"rows is {rows} in mode {mode}; it is at least 1, and goes with mode pose")
         if not isinstance(sampling, int | float) or not 0 <= sampling <= 1:
             raise EmbodiedError(f"sampling is {sampling!r}; it is a share of each distribution, from 0 to 1")
+        if sampling and mode == "text":
+            raise EmbodiedError(f"sampling is {sampling} in mode text; it goes with mode pose")
         self.checkpoint, self.mode, self.ensemble, self._sampling = checkpoint, mode, ensemble, sampling
         self._horizon, self._embodiment, self._rows = horizon, embodiment, rows
         self._drive(checkpoint.plan if embodiment is None else checkpoint.plan_of(embodiment))

@@ -357,7 +357,7 @@ def test_it_is_made_from_a_folder_by_its_dotted_name(checkpoint: Checkpoint, tmp
     "options",
     [
         *({"horizon": "far"}, {"mode": "video"}, {"horizon": 99}, {"speed": 2}),
-        *({"ensemble": "No"}, {"rows": 0}, {"sampling": 2}, {"sampling": "much"}),
+        *({"ensemble": "No"}, {"rows": 0}, {"sampling": 2}, {"sampling": "much"}, {"sampling": 0.5, "mode": "text"}),
     ],
 )
 def test_a_wrong_option_is_the_users_mistake(checkpoint: Checkpoint, tmp_path: Path, options: dict[str, Any]) -> None:
