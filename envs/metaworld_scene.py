@@ -86,9 +86,10 @@ class MetaWorldScene:
             unseen = [model.body(name).id for name in OUT_OF_SIGHT]
             model.geom_rgba[np.isin(model.geom_bodyid, unseen), 3] = 0.0
         self._fresh = {name: getattr(model, name).copy() for name in _MOVED_BY_A_RESET}
-        self._size, self._view, self._window, self._hand = size, view, VIEWS[view], hand
+        self._size, self._window, self._hand = size, VIEWS[view], hand
         self._finer = FINER if hand else 1
-        self._cameras = Cameras(model, self._finer * picture_px(size, view), effects=effects)
+        self._picture_px = self._finer * picture_px(size, view)
+        self._cameras = Cameras(model, self._picture_px, effects=effects)
 
     def begin(self, seed: int) -> None:
         """Lay the scene out by seed alone.
@@ -133,7 +134,7 @@ class MetaWorldScene:
         The state's own numbers, and where the camera stands, tell where that is.
         """
         y, x = self._edges(self.state()[None, :3])[:2]
-        side = self._hand / (self._finer * picture_px(self._size, self._view))
+        side = self._hand / self._picture_px
         top, left = np.clip([y - side / 3, x - side / 2], 0.0, 1.0 - side)
         return Window(float(top), float(left), side)
 
