@@ -47,7 +47,10 @@ class Window:
         part = picture[top : top + finer * size, left : left + finer * size]
         if finer == 1:
             return np.ascontiguousarray(part)
-        means: Frame = part.reshape(size, finer, size, finer, 3).mean((1, 3)).round().astype(np.uint8)
+        # Added up as integers, row by row: np.mean takes three times as long, a fifth of the drawing.
+        rows = np.add.reduce([part[i::finer].astype(np.uint16) for i in range(finer)])
+        cells = np.add.reduce([rows[:, i::finer] for i in range(finer)])
+        means: Frame = ((cells + finer**2 // 2) // finer**2).astype(np.uint8)
         return means
 
     def inside(self, edges: Array) -> Array:
