@@ -15,15 +15,14 @@ from embodied.safety import SafeRobot
 from embodied.types import Action, Camera, Field, Observation, PoseAction, RobotSpec
 from envs.metaworld_scene import (
     CAMERA,
-    FINER,
     HAND_CAMERA,
     POINTS,
     VIEWS,
     MetaWorldScene,
     View,
     Window,
+    drawn_px,
     expert_for,
-    picture_px,
 )
 from envs.metaworld_tasks import Words, all_tasks, sentence
 from envs.suite_robot import Suite, SuiteRobot
@@ -67,7 +66,7 @@ def make(
     """
     require_size(size, *SIZES_PX)
     if hand:
-        require_size(hand, SIZES_PX[0], FINER * picture_px(size, view), of="hand")
+        require_size(hand, SIZES_PX[0], drawn_px(size, view, hand), of="hand")
     require_suite("envs.metaworld", "metaworld", VERSION, environment="metaworld")
     return SafeRobot(SuiteRobot(suite(size, words, view, hand=hand, effects=effects), render=render))
 
@@ -78,7 +77,7 @@ def suite(size: int, words: Words, view: View, *, hand: int = 0, effects: bool) 
     cameras, kinds = [Camera(CAMERA, size, size, VIEWS[view].fovy_deg)], {"position": 3, "box": 4}
     if hand:
         kinds[f"box_{HAND_CAMERA}"] = 4
-        side = hand / (FINER * picture_px(size, view))
+        side = hand / drawn_px(size, view, hand)
         cameras.append(Camera(HAND_CAMERA, hand, hand, Window((1 - side) / 2, (1 - side) / 2, side).fovy_deg))
     return Suite(
         spec=RobotSpec(

@@ -58,6 +58,10 @@ class Window:
         found: Array = (edges - [self.top, self.left] * 2) / self.side
         return found
 
+    def box(self, edges: Array) -> Vector:
+        """Return the same of edges (y1, x1, y2, x2), cut off where this part ends: fractions 0..1 of it."""
+        return np.asarray(np.clip(self.inside(edges), 0.0, 1.0), np.float32)
+
 
 # In the table's part all objects, goals and hands of the 50 tasks are seen, at 2.04 times the pixels of the whole.
 VIEWS: dict[View, Window] = {"whole": Window(0.0, 0.0, 1.0), "table": Window(0.25, 0.25, 0.7)}
@@ -66,9 +70,9 @@ VIEWS: dict[View, Window] = {"whole": Window(0.0, 0.0, 1.0), "table": Window(0.2
 OUT_OF_SIGHT = ("head", "right_arm_base_link", "right_l0")
 
 
-def picture_px(size: int, view: View) -> int:
-    """Return the side of the camera's whole picture where a view of it is size pixels wide."""
-    return round(size / VIEWS[view].side)
+def drawn_px(size: int, view: View, hand: int) -> int:
+    """Return the side of the whole picture as it is drawn: finer where a frame around the hand is to be cut from it."""
+    return (FINER if hand else 1) * round(size / VIEWS[view].side)
 
 
 class MetaWorldScene:
@@ -91,7 +95,7 @@ class MetaWorldScene:
         self._fresh = {name: getattr(model, name).copy() for name in _MOVED_BY_A_RESET}
         self._size, self._window, self._hand = size, VIEWS[view], hand
         self._finer = FINER if hand else 1
-        self._picture_px = self._finer * picture_px(size, view)
+        self._picture_px = drawn_px(size, view, hand)
         self._cameras = Cameras(model, self._picture_px, effects=effects)
 
     def begin(self, seed: int) -> None:
@@ -136,7 +140,7 @@ class MetaWorldScene:
 
         The state's own numbers, and where the camera stands, tell where that is.
         """
-        y, x = self._edges(self.state()[None, :3])[:2]
+        y, x = self.edges(self.state()[None, :3])[:2]
         side = self._hand / self._picture_px
         top, left = np.clip([y - side / 3, x - side / 2], 0.0, 1.0 - side)
         return Window(float(top), float(left), side)
@@ -148,21 +152,17 @@ class MetaWorldScene:
         What lies in the frame around the hand has its box in that as _box_corner2_hand.
         """
         points = {name: point for name, place in POINTS.items() if (point := self.seen[place]).any()}
+        cubes = {name: self.edges(point + HALF_BOX_M * CUBE_CORNERS) for name, point in points.items()}
         found = {f"{name}_position": np.asarray(point, np.float32) for name, point in points.items()}
-        found |= {f"{name}_box": self._box(point, self._window) for name, point in points.items()}
+        found |= {f"{name}_box": self._window.box(cube) for name, cube in cubes.items()}
         if self._hand:
             window = self.hand_window()
-            places = {name: window.inside(self._edges(point[None])) for name, point in points.items()}
+            places = {name: window.inside(self.edges(point[None])) for name, point in points.items()}
             near = [name for name, place in places.items() if (place > 0).all() and (place < 1).all()]
-            found |= {f"{name}_box_{HAND_CAMERA}": self._box(points[name], window) for name in near}
+            found |= {f"{name}_box_{HAND_CAMERA}": window.box(cubes[name]) for name in near}
         return found
 
-    def _box(self, point: Array, window: Window) -> Vector:
-        """Return the box (y1, x1, y2, x2) of a cube around a point (3,) m in a part, fractions from its top left."""
-        edges = window.inside(self._edges(point + HALF_BOX_M * CUBE_CORNERS))
-        return np.asarray(np.clip(edges, 0.0, 1.0), np.float32)
-
-    def _edges(self, points: Array) -> Array:
+    def edges(self, points: Array) -> Array:
         """Return the edges (y1, x1, y2, x2) of points (n, 3) m in the camera's picture, fractions from the top left."""
         upright = outline(points, self.env.data.camera(CAMERA), FOVY_DEG)
         return 1.0 - upright[[2, 3, 0, 1]]  # the camera stands on its head

@@ -214,10 +214,10 @@ def test_the_hand_is_in_the_frame_around_it_and_what_it_holds_too() -> None:
             step = robot.step(*script.act(step.observation), frames=False)
         names = robot.body.labels()
         held += {f"{name}_box_{HAND_CAMERA}" for name in ("target", "goal")} <= set(names)
-        (y, x), side = robot.body.scene._edges(step.observation.state[None, :3].astype(float))[:2], 64 / (2 * 137)
-        window = robot.body.scene.hand_window()
-        assert (y - window.top) / side == pytest.approx(1 / 3, abs=0.02)
-        assert (x - window.left) / side == pytest.approx(1 / 2, abs=0.02)
+        scene = robot.body.scene
+        place = scene.hand_window().inside(scene.edges(step.observation.state[None, :3].astype(float)))
+        assert place[:2] == pytest.approx([1 / 3, 1 / 2], abs=0.02)
+        assert scene.hand_window().side == 64 / (2 * 137)
     assert held == 3
     robot.close()
 
@@ -227,10 +227,8 @@ def test_what_is_not_drawn_of_the_robot_would_not_be_seen_in_the_tables_view(tas
     robots = [make(size=144, view="table") for _ in range(2)]
     for robot in robots:
         robot.reset(5, task)
-    whole = robots[1].body.scene.env.model
-    whole.geom_rgba[:] = type(robots[1].body.scene)(
-        task, size=16, view="whole", hand=0, effects=False
-    ).env.model.geom_rgba
+    untouched = MetaWorldScene(task, size=16, view="whole", hand=0, effects=False).env.model
+    robots[1].body.scene.env.model.geom_rgba[:] = untouched.geom_rgba
     rng = np.random.default_rng(0)
     for seed in range(3):
         frames = [robot.reset(seed, task).frames[CAMERA] for robot in robots]
