@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 
@@ -15,6 +17,7 @@ from embodied.hardware.bus import Bus, BusSilentError, Counts
 from embodied.hardware.feetech import FEETECH
 from embodied.hardware.making import prefer_this_thread
 from embodied.hardware.opening import read_patiently
+from tests.servo_emulator import servo
 from tests.servo_emulator.process import Emulator
 
 IDS = range(1, 7)
@@ -86,3 +89,27 @@ def test_servos_answer_while_the_emulator_lists_goals_and_the_machine_computes(b
     asking.stdout.close()
     bus.close()
     assert longest <= FEW
+
+
+def test_goals_are_listed_while_more_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bus thread and the control thread share the journal: listing it is no error while it grows and is cut."""
+    monkeypatch.setattr(servo, "JOURNAL_LENGTH", 10_000)
+    journal, done = servo.Journal(), threading.Event()
+
+    def write() -> None:
+        for i in count():
+            if done.is_set():
+                return
+            journal.add(servo.GoalWrite(i, "elbow", 3, i, i, outside=False), torque=True)
+
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(write)
+        try:
+            while journal.written < 50_000:
+                times = [goal.time_ns for goal in journal.goals[-5000:]]
+                assert times == [*range(times[-1] + 1 if times else 0)][-5000:]
+        finally:
+            done.set()
+        writing.result()
+    assert 10_000 <= len(journal.goals) < 20_000
+    assert journal.goals[-1].time_ns == journal.written - 1

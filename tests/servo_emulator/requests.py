@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -125,7 +124,8 @@ class Requests:
 
     def _goals(self, request: Request, push: Push) -> Request:
         """List the last goals."""
-        goals = [*islice(reversed(self._arm.journal.goals), int(request["goals"]))][::-1]
+        last = int(request["goals"])
+        goals = self._arm.journal.goals[-last:] if last > 0 else []
         fields = ("time_ns", "joint", "id", "count", "present", "outside")
         return {"goals": [{name: getattr(goal, name) for name in fields} for goal in goals]}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from dataclasses import dataclass, field
 
 from tests.servo_emulator.registers import Memory
@@ -45,9 +44,12 @@ class GoalWrite:
 
 @dataclass
 class Journal:
-    """Every goal that any servo accepted."""
+    """Every goal that any servo accepted.
 
-    goals: deque[GoalWrite] = field(default_factory=lambda: deque(maxlen=JOURNAL_LENGTH))
+    The bus thread adds while another reads: a slice of a list is taken in one go, an iteration over a deque is not.
+    """
+
+    goals: list[GoalWrite] = field(default_factory=list)  # the last ones, JOURNAL_LENGTH at least
     written: int = 0
     outside: int = 0
     torque_off: int = 0  # goals written to a limp servo: nothing moves, so they are in no other figure
@@ -56,6 +58,8 @@ class Journal:
     def add(self, goal: GoalWrite, *, torque: bool) -> None:
         """Note a goal and what it asks of the joint."""
         self.goals.append(goal)
+        if len(self.goals) >= 2 * JOURNAL_LENGTH:
+            del self.goals[:JOURNAL_LENGTH]
         self.written += 1
         self.outside += goal.outside
         self.torque_off += not torque
