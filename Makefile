@@ -144,9 +144,9 @@ LAYOUTS := 150
 SHOWN := 30
 DRIVEN := 10
 EYE_STEPS := 1500
-FIRST_STEPS := 1500
-SECOND_STEPS := 2000
-POLICY_STEPS := 9000
+FIRST_STEPS := 900
+SECOND_STEPS := 2700
+POLICY_STEPS := 4000
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
@@ -159,7 +159,7 @@ metaworld-train: metaworld setup-demo
 	$(call METAWORLD_FINETUNE,$(METAWORLD_FIRST)) $(METAWORLD_DATA) --start $(METAWORLD_EYE) --decay 0 --steps $(FIRST_STEPS)
 	$(call METAWORLD_DRIVE,$(METAWORLD_FIRST),$(METAWORLD_DRIVEN)) --seed 2000
 	$(call METAWORLD_FINETUNE,$(METAWORLD_SECOND)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
-	    --start $(METAWORLD_FIRST) --decay 0 --steps $(SECOND_STEPS)
+	    --start $(METAWORLD_FIRST) --steps $(SECOND_STEPS)
 	$(call METAWORLD_DRIVE,$(METAWORLD_SECOND),$(METAWORLD_DRIVEN)_again) --seed 3000
 	$(call METAWORLD_FINETUNE,$(METAWORLD_POLICY)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
 	    --dataset $(METAWORLD_DRIVEN)_again --start $(METAWORLD_SECOND) --steps $(POLICY_STEPS)

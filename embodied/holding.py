@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from embodied.errors import SpecMismatchError
-from embodied.types import Observation, PoseAction, RobotSpec
+from embodied.types import Observation, PoseAction, RobotSpec, Vector
 
 
 def require_holdable(spec: RobotSpec, who: str) -> None:
@@ -17,12 +20,19 @@ def require_holdable(spec: RobotSpec, who: str) -> None:
         raise SpecMismatchError(who, f"robot {spec.name!r}", lines)
 
 
+def held(spec: RobotSpec, state: NDArray[np.floating[Any]]) -> Vector:
+    """Return the action's numbers (..., m) that stay at measured states (..., n); spec must be holdable."""
+    places = {f.name: index for index, f in enumerate(spec.state)}
+    values = np.zeros((*state.shape[:-1], len(spec.action)), np.float32)
+    for index, f in enumerate(spec.action):
+        if f.mode == "absolute":  # a measured position may lie a hair outside its range, and a command may not
+            values[..., index] = np.clip(state[..., places[f.name]].astype(np.float64), f.low, f.high)
+    return values
+
+
 def hold_measured(spec: RobotSpec, observation: Observation) -> PoseAction:
     """Return the action that stays where the robot was measured to be; spec must be holdable."""
-    measured = dict(zip((f.name for f in spec.state), observation.state, strict=True))
-    # A measured position may lie a hair outside its range, and a command may not.
-    values = [0.0 if f.mode == "delta" else min(max(float(measured[f.name]), f.low), f.high) for f in spec.action]
-    return PoseAction(np.array(values, np.float32))
+    return PoseAction(held(spec, observation.state))
 
 
 def hold_pose(spec: RobotSpec, last: PoseAction) -> PoseAction:

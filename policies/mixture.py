@@ -17,6 +17,7 @@ from policies.batch import Batch, Part, pack
 from policies.denoising import Denoising
 from policies.examples import Examples
 from policies.layout import Flags, Ids, Plan, lay_out
+from policies.refusing import Refusing
 from policies.samples import Samples, join
 from policies.texts import Texts
 
@@ -54,9 +55,17 @@ class Mixture:
     width is that of packed rows in tokens, 0 where examples are padded instead.
     """
 
-    def __init__(self, sources: Sequence[Source], *, width: int = 0, denoising: Denoising | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        width: int = 0,
+        denoising: Denoising | None = None,
+        refusing: Refusing | None = None,
+    ) -> None:
         """Raise EmbodiedError where shares leave nothing for the rest, or there is no demonstration."""
-        self.sources, self.width, self.denoising = tuple(sources), width, denoising or Denoising()
+        self.sources, self.width = tuple(sources), width
+        self.denoising, self.refusing = denoising or Denoising(), refusing or Refusing()
         self.plans: tuple[Plan, ...] = tuple(
             {s.data.plan.spec.name: s.data.plan for s in sources if isinstance(s.data, Examples)}.values()
         )
@@ -92,9 +101,11 @@ class Mixture:
             if isinstance(source.data, Texts):
                 parts.append(Part(None, source.data.sequences(rows, drawn.random(chosen)), []))
             else:
+                spec, own = source.data.plan.spec, drawn.random(chosen)
                 taken = source.data.samples(rows, later=self.denoising.share > 0)
-                samples.setdefault(name := source.data.plan.spec.name, []).append(taken)
-                random.setdefault(name, []).extend(drawn.random(chosen))
+                taken = self.refusing.teach(spec, taken, source.data.others(rows), own)
+                samples.setdefault(spec.name, []).append(taken)
+                random.setdefault(spec.name, []).extend(own)
         robots = [
             self._part(plan, join(found), random[plan.spec.name])
             for plan in self.plans

@@ -15,7 +15,7 @@ TRAINER = "policies.train"
 OPTIONAL = (
     *("batch", "accumulate", "learning_rate", "weight_decay", "warmup", "decay", "seed"),
     *("start", "eye", "chunk", "latents"),
-    *("history", "pack", "denoise", "shrink", "precision", "compile", "shard", "save_every", "keep"),
+    *("history", "pack", "denoise", "refuse", "shrink", "precision", "compile", "shard", "save_every", "keep"),
     *("backbone", "vision", "adapt", "rank", "bits"),
 )
 EXAMPLE = """examples:
@@ -105,6 +105,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pack", type=natural_int, metavar="TOKENS", help="pack examples into rows as wide as this")
     parser.add_argument("--denoise", type=float, metavar="X", help="share of examples of which something is hidden")
+    parser.add_argument(
+        "--refuse",
+        type=float,
+        metavar="X",
+        help="share of demonstrations told another task's sentence and taught to stay put (of one task a scene)",
+    )
     parser.add_argument(
         "--shrink",
         type=float,

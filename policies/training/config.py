@@ -19,7 +19,7 @@ WARMUP_STEPS = 200
 DECAY_PART = 0.3  # of the steps, at the end, in which the learning rate falls to nothing
 CHUNK, LATENTS, RANK = 12, 6, 16  # of a fresh model, where nothing is said
 SAVES, SAVE_STEPS = 10, (10, 500)  # in a run, and the fewest and most steps between two: each is measured as well
-FIXED = ("batch", "seed", "denoise")  # what a resumed run may not change, beside what its model is made with
+FIXED = ("batch", "seed", "denoise", "refuse")  # what a resumed run may not change, beside what its model is made with
 USUAL = {"chunk": CHUNK, "latents": LATENTS, "history": 0, "adapt": "lora", "rank": RANK}
 UNTOLD = ("out", "save_every", "keep", "rollout")  # what a checkpoint does not tell: nothing learnt depends on it
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -74,6 +74,7 @@ class TrainConfig:
     compile: bool = False
     shard: bool = False  # weights, gradients and optimizer spread over the processes
     denoise: float = 0.0  # of the examples, of which something is hidden and to be told
+    refuse: float = 0.0  # of the demonstrations, which are told another task's sentence and taught to stay put
     shrink: float | None = None  # side of the frames that the model looks at, as a part of theirs
     keep: int = 2  # the last states of the run that stay
     objective: Objective = field(default_factory=Objective)
@@ -160,6 +161,7 @@ class TrainConfig:
             ("warm-up", self.warmup, self.warmup >= 0, "a number of steps from 0 up"),
             ("decay", self.decay, 0 <= self.decay <= 1, "a part of the steps, from 0 to 1"),
             ("share of denoising", self.denoise, 0 <= self.denoise < 1, "a number from 0 to below 1"),
+            ("share of refusals", self.refuse, 0 <= self.refuse < 1, "a number from 0 to below 1"),
             ("shrink", self.shrink, self.shrink is None or 0 < self.shrink <= 1, "a number from above 0 to 1"),
             ("precision", self.precision, self.precision in PRECISIONS, f"one of {list(PRECISIONS)}"),
             *((f"batch of {world} processes and --accumulate {self.accumulate}", self.batch, not self.batch % each,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embodied.errors import EmbodiedError
+from embodied.holding import require_holdable
 from embodied.recording.reader import DatasetReader
 from embodied.types import RobotSpec
 from policies.backbones.words import load_vocabulary
@@ -17,6 +18,7 @@ from policies.examples import Examples
 from policies.layout import Plan
 from policies.mixture import Mixture, Source
 from policies.model import ModelConfig, PolicyModel
+from policies.refusing import Refusing
 from policies.texts import Texts, read_texts
 from policies.training.config import CHUNK, LATENTS, Given, TrainConfig
 from policies.training.form import require_no_eye, require_same_model, require_same_run, require_use, settle
@@ -125,7 +127,19 @@ def mix(config: TrainConfig, data: Data, checkpoint: Checkpoint) -> Mixture:
         for given, reader in zip(data.given, data.readers, strict=True)
     ]
     texts = [Source(Texts(given.path, checkpoint.vocabulary), given.weight, given.share) for given in config.texts]
-    return Mixture([*sources, *texts], width=config.pack, denoising=Denoising(config.denoise))
+    if config.refuse:
+        _require_refusals(data)
+    denoising, refusing = Denoising(config.denoise), Refusing(config.refuse)
+    return Mixture([*sources, *texts], width=config.pack, denoising=denoising, refusing=refusing)
+
+
+def _require_refusals(data: Data) -> None:
+    """Raise EmbodiedError where no dataset has another task's sentence, SpecMismatchError for a robot not held."""
+    for reader in data.readers:
+        require_holdable(reader.spec, "--refuse")
+    if not any(len({episode.task for episode in reader.episodes}) > 1 for reader in data.readers):
+        tasks = sorted({episode.task for reader in data.readers for episode in reader.episodes})
+        raise EmbodiedError(f"--refuse takes another task's sentence, and each dataset has one task alone: {tasks}")
 
 
 def _examples(reader: DatasetReader, checkpoint: Checkpoint) -> Examples:
