@@ -40,7 +40,7 @@ class Refusing:
         rows = np.flatnonzero(refused).tolist()
         instruction, text = list(samples.instruction), list(samples.text)
         for row in rows:
-            instruction[row], text[row] = others[row][random[row].integers(len(others[row]))], []
+            instruction[row], text[row] = others[row][int(random[row].integers(len(others[row])))], []
         chunk, supervised = samples.chunk.copy(), samples.supervised.copy()
         chunk[refused] = held(spec, samples.state[refused])[:, None]
         supervised[refused] = supervised[refused].any(1, keepdims=True)
