@@ -22,7 +22,7 @@ def require_holdable(spec: RobotSpec, who: str) -> None:
 
 def held(spec: RobotSpec, state: NDArray[np.floating[Any]]) -> Vector:
     """Return the action's numbers (..., m) that stay at measured states (..., n); spec must be holdable."""
-    places = {f.name: index for index, f in enumerate(spec.state)}
+    places = dict(zip((f.name for f in spec.state), range(state.shape[-1]), strict=True))
     values = np.zeros((*state.shape[:-1], len(spec.action)), np.float32)
     for index, f in enumerate(spec.action):
         if f.mode == "absolute":  # a measured position may lie a hair outside its range, and a command may not

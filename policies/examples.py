@@ -41,16 +41,20 @@ class Examples:
             )
         self._state_columns = _columns(plan.spec.state, reader.spec.state)
         self._action_columns = _columns(plan.spec.action, reader.spec.action)
-        self._others = _sentences_of_others(reader, self._instructions)
+        self._said: dict[str, set[str]] = {}  # by task
+        for episode in reader.episodes:
+            self._said.setdefault(episode.task, set()).add(episode.instruction)
         self._lessons = Lessons(reader)
         self.training_rows, self.validation_rows = self._lessons.training_rows, self._lessons.validation_rows
 
     def __len__(self) -> int:
         return len(self.training_rows)
 
-    def others(self, rows: Ids) -> list[Sentences]:
-        """Return for each of these rows the sentences of the dataset's other tasks, none where it has one task."""
-        return [self._others[self.reader.episodes[self.reader.episode_index[row]].task] for row in rows]
+    def others(self, row: int) -> Sentences:
+        """Return what is said in the dataset's other tasks and never in a row's own: nothing where it has one task."""
+        own = self._said[self.reader.episodes[self.reader.episode_index[row]].task]
+        known = dict(zip(self.reader.instructions, self._instructions, strict=True))
+        return [known[text] for text in sorted(set(known) - own)]
 
     def samples(self, rows: Ids, *, later: bool = False) -> Samples:
         """Return these rows; with later also what the first camera sees a chunk later."""
@@ -92,15 +96,6 @@ class Examples:
         if its.name in self._cameras:
             past[remembered] = self._frames(0, back[remembered]) if remembered.any() else 0
         return past, remembered & (its.name in self._cameras)
-
-
-def _sentences_of_others(reader: DatasetReader, ids: Sequence[list[int]]) -> dict[str, Sentences]:
-    """Return by task what is said in other tasks and never in it."""
-    said: dict[str, set[str]] = {}
-    for episode in reader.episodes:
-        said.setdefault(episode.task, set()).add(episode.instruction)
-    known = dict(zip(reader.instructions, ids, strict=True))
-    return {task: [known[text] for text in sorted(set(known) - own)] for task, own in said.items()}
 
 
 def _require_labels(reader: DatasetReader, plan: Plan) -> None:

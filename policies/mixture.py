@@ -103,7 +103,7 @@ class Mixture:
             else:
                 spec, own = source.data.plan.spec, drawn.random(chosen)
                 taken = source.data.samples(rows, later=self.denoising.share > 0)
-                taken = self.refusing.teach(spec, taken, source.data.others(rows), own)
+                taken = self.refusing.teach(spec, taken, rows, source.data.others, own)
                 samples.setdefault(spec.name, []).append(taken)
                 random.setdefault(spec.name, []).extend(own)
         robots = [

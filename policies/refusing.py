@@ -6,13 +6,14 @@ says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from embodied.holding import held
 from embodied.types import RobotSpec
+from policies.layout import Ids
 from policies.samples import Samples
 
 Sentences = Sequence[list[int]]  # each as text ids
@@ -25,22 +26,29 @@ class Refusing:
     share: float = 0.0  # of demonstrations
 
     def teach(
-        self, spec: RobotSpec, samples: Samples, others: Sequence[Sentences], random: Sequence[np.random.Generator]
+        self,
+        spec: RobotSpec,
+        samples: Samples,
+        rows: Ids,
+        others: Callable[[int], Sentences],
+        random: Sequence[np.random.Generator],
     ) -> Samples:
         """Give a share of the samples another task's sentence, to be answered by staying where they are.
 
-        spec: a robot that can be held. others: for each sample the sentences of other tasks, none where it has none.
-        random: a generator for each. Whoever is taught no action, as of a scene, is left alone; of a sample that is
-        changed nothing else is asked, as the things that it has labels of are not what its sentence is about.
+        spec: a robot that can be held. rows: where the samples are in their dataset. others: the sentences of a row's
+        other tasks, none where it has none. random: a generator for each sample. Whoever is taught no action, as of a
+        scene, is left alone; of a sample that is changed nothing else is asked, as the things that it has labels of
+        are not what its sentence is about.
         """
         if not self.share:
             return samples
-        drawn = np.array([rng.random() < self.share for rng in random], bool)
-        refused = drawn & samples.supervised.any((1, 2)) & np.array([len(each) > 0 for each in others], bool)
-        rows = np.flatnonzero(refused).tolist()
+        refused = np.array([rng.random() < self.share for rng in random], bool) & samples.supervised.any((1, 2))
         instruction, text = list(samples.instruction), list(samples.text)
-        for row in rows:
-            instruction[row], text[row] = others[row][int(random[row].integers(len(others[row])))], []
+        for at in np.flatnonzero(refused).tolist():
+            if sentences := others(int(rows[at])):
+                instruction[at], text[at] = sentences[int(random[at].integers(len(sentences)))], []
+            else:
+                refused[at] = False
         chunk, supervised = samples.chunk.copy(), samples.supervised.copy()
         chunk[refused] = held(spec, samples.state[refused])[:, None]
         supervised[refused] = supervised[refused].any(1, keepdims=True)

@@ -11,6 +11,7 @@ import pytest
 from embodied.__main__ import main
 from embodied.recording.reader import DatasetReader
 from embodied.recording.writer import DatasetWriter
+from embodied.types import Field
 from policies.batch import Part
 from policies.examples import Examples
 from policies.layout import UNSUPERVISED, Ids
@@ -110,10 +111,9 @@ def test_refusals_that_cannot_be_are_one_line_of_error(
         assert not (tmp_path / "run").exists()
 
 
-def _recorded(reader: DatasetReader, path: Path, **changes: object) -> Path:
-    episodes = changes.pop("episodes")
-    writer = DatasetWriter(path, replace(reader.spec, **changes), label_sizes={"target_position": 3})  # type: ignore[arg-type]
-    for index in episodes:  # type: ignore[attr-defined]
+def _recorded(reader: DatasetReader, path: Path, action: tuple[Field, ...], episodes: tuple[int, ...]) -> Path:
+    writer = DatasetWriter(path, replace(reader.spec, action=action), label_sizes={"target_position": 3})
+    for index in episodes:
         writer.add(reader.episode(index))
     writer.finish()
     return path

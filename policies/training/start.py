@@ -137,9 +137,10 @@ def _require_refusals(data: Data) -> None:
     """Raise EmbodiedError where no dataset has another task's sentence, SpecMismatchError for a robot not held."""
     for reader in data.readers:
         require_holdable(reader.spec, "--refuse")
-    if not any(len({episode.task for episode in reader.episodes}) > 1 for reader in data.readers):
-        tasks = sorted({episode.task for reader in data.readers for episode in reader.episodes})
-        raise EmbodiedError(f"--refuse takes another task's sentence, and each dataset has one task alone: {tasks}")
+    tasks = [{episode.task for episode in reader.episodes} for reader in data.readers]
+    if all(len(each) < 2 for each in tasks):
+        alone = sorted(set().union(*tasks))
+        raise EmbodiedError(f"--refuse takes another task's sentence, and each dataset has one task alone: {alone}")
 
 
 def _examples(reader: DatasetReader, checkpoint: Checkpoint) -> Examples:
