@@ -127,7 +127,7 @@ metaworld-eval: metaworld-checkpoint metaworld setup-demo
 METAWORLD_COLLECT = $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld --task $(METAWORLD_TASK) \
     $(METAWORLD_LEARNT) --option words=varied --workers $(WORKERS) --out $(1) $(call resume,$(1))
 METAWORLD_DRIVE = test -f $(2)/meta/info.json || $(call METAWORLD_COLLECT,$(2)) --episodes $$((3 * $(DRIVEN))) \
-    --keep $(DRIVEN) --perturb 0.3 --rehearse --driver policies.token --driver-env $(VENV) --driver-steps 150 \
+    --keep $(DRIVEN) --perturb 0.3 --rehearse --driver policies.token --driver-env $(VENV) --driver-steps $(3) \
     --checkpoint $(1) --policy-option horizon=10 --policy-option sampling=0.8
 METAWORLD_FINETUNE = OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune \
     --pack 128 --out $(1) $(call resume,$(1)/state)
@@ -158,10 +158,10 @@ metaworld-train: metaworld setup-demo
 	test -f $(METAWORLD_SHOWN)/meta/info.json || $(call METAWORLD_COLLECT,$(METAWORLD_SHOWN)) \
 	    --episodes $$((3 * $(SHOWN))) --keep $(SHOWN) --perturb 0.7 --rehearse
 	$(call METAWORLD_FINETUNE,$(METAWORLD_FIRST)) $(METAWORLD_DATA) --start $(METAWORLD_EYE) --decay 0 --steps $(FIRST_STEPS)
-	$(call METAWORLD_DRIVE,$(METAWORLD_FIRST),$(METAWORLD_DRIVEN)) --seed 2000
+	$(call METAWORLD_DRIVE,$(METAWORLD_FIRST),$(METAWORLD_DRIVEN),150) --seed 2000
 	$(call METAWORLD_FINETUNE,$(METAWORLD_SECOND)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
 	    --start $(METAWORLD_FIRST) $(METAWORLD_REFUSE) --steps $(SECOND_STEPS)
-	$(call METAWORLD_DRIVE,$(METAWORLD_SECOND),$(METAWORLD_DRIVEN)_again) --seed 3000
+	$(call METAWORLD_DRIVE,$(METAWORLD_SECOND),$(METAWORLD_DRIVEN)_again,300) --seed 3000
 	$(call METAWORLD_FINETUNE,$(METAWORLD_POLICY)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
 	    --dataset $(METAWORLD_DRIVEN)_again --start $(METAWORLD_SECOND) $(METAWORLD_REFUSE) --steps $(POLICY_STEPS)
 	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY) METAWORLD_OPTIONS="$(METAWORLD_LEARNT)"
