@@ -11,6 +11,8 @@ from pathlib import Path
 
 from embodied.errors import EmbodiedError
 
+PROGRESS_AFTER_S = 2.0  # what takes longer has a bar
+
 
 class OutputError(EmbodiedError):
     """An output folder that cannot be made, or that holds something already."""

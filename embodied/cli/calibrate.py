@@ -1,7 +1,8 @@
 """Calibrate an arm, guided: hold it in its middle pose, then move every joint from stop to stop.
 
 The servos' homing offsets and limits are set, and kept in a file beside who the servos are; an arm whose servos differ
-from its file does not move. What is not finished is undone. Exits with 0 when done, 2 if it could not be.
+from its file does not move. What is not finished is undone, but the motors stay off. Exits with 0 when done, 2 if it
+could not be.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Switch an arm's motors off, so that it can be moved by hand: it drops where nobody holds it.
 
-Nothing else lets go of an arm but this, calibrate and setup: an arm whose program ends holds where it stands.
+Nothing else lets go of an arm but this, calibrate, setup, and teleoperation of its leader: an arm whose program ends
+holds where it stands.
 """
 
 from __future__ import annotations

@@ -20,12 +20,14 @@ from embodied.cli.parity import MARKER, compare_replays
 from embodied.cli.teleoperation import lasting
 from embodied.errors import EmbodiedError
 from embodied.loop import Observer
-from embodied.output import output_folder
+from embodied.output import PROGRESS_AFTER_S, output_folder
 from embodied.replay import SETTLE_S, Replay, Script, play, require_fit
 from embodied.types import Action, Observation, Robot, RobotSpec, Step
 from embodied.versions import installed
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from embodied.recording.reader import DatasetReader  # --help is quick without pyarrow
 
 RECORDING = "recording"
@@ -72,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    if not (find_spec("pyarrow") and find_spec("cv2")):
-        raise EmbodiedError("a dataset needs pyarrow and cv2: pip install 'embodied-runtime[record]'")
+    if not (find_spec("pyarrow") and find_spec("cv2") and find_spec("tqdm")):
+        raise EmbodiedError("a dataset needs pyarrow, cv2 and tqdm: pip install 'embodied-runtime[record]'")
     from embodied.recording.reader import DatasetReader
 
     reader = DatasetReader(args.dataset, frames=False)
@@ -116,13 +118,18 @@ def _script(reader: DatasetReader, index: int) -> tuple[Script, int]:
 
 def _play(robot: Robot, script: Script, folder: Path) -> Replay:
     """Play, and record what is seen where the robot has cameras that see."""
+    from tqdm import tqdm
+
     from embodied.recording.rollout import RolloutRecorder, join
 
     spool = folder / SPOOL
-    with RolloutRecorder(
-        spool, robot.spec, task=script.task, seed=script.seed, instruction=script.instruction
-    ) as recorder:
-        replay = play(robot, script, [_WhereSeen(robot.spec, recorder)])
+    with (
+        RolloutRecorder(
+            spool, robot.spec, task=script.task, seed=script.seed, instruction=script.instruction
+        ) as recorder,
+        tqdm(total=len(script.action), unit="step", delay=PROGRESS_AFTER_S, dynamic_ncols=True) as bar,
+    ):
+        replay = play(robot, script, [_WhereSeen(robot.spec, recorder), _Progress(bar)])
     if spool.exists():
         join([spool], folder / RECORDING, {"replay": True})
         spool.unlink()
@@ -147,6 +154,22 @@ class _WhereSeen:
     def ended(self, success: bool) -> None:
         if self._sees:
             self._observer.ended(success)
+
+
+class _Progress:
+    """An Observer that moves a bar on."""
+
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self._bar = bar
+
+    def began(self, observation: Observation) -> None:
+        pass
+
+    def stepped(self, action: Action, step: Step) -> None:
+        self._bar.update()
+
+    def ended(self, success: bool) -> None:
+        pass
 
 
 def _content(

@@ -66,7 +66,8 @@ EXAMPLE = """examples:
       --intervene keyboard --out runs/helped
 
 With several workers, or addresses, each has a robot; --shared-policy lets one server answer all. An episode whose robot
-is lost is run again by another worker. A rollout that is killed goes on with --resume, by the same command.
+is lost is run again by another worker. A rollout that is killed goes on with --resume, by the same command, unless it
+has --record: of what that left embodied recover makes a dataset.
 
 runs/push/recording is then a dataset for embodied finetune; judge what learnt from it on other seeds (--seed). Of a
 rollout that fails, what was recorded and filmed so far stays in OUT.partial.

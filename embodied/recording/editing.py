@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from embodied.errors import EmbodiedError, SpecMismatchError
-from embodied.output import output_folder
+from embodied.output import PROGRESS_AFTER_S, output_folder
 from embodied.recording import format as layout
 from embodied.recording.episode import Episode
 from embodied.recording.foreign import camera_keys, widened
@@ -30,7 +30,6 @@ from embodied.recording.sameness import digest
 from embodied.recording.writer import DatasetWriter
 from embodied.types import RobotSpec
 
-PROGRESS_AFTER_S = 2.0
 LATE = 0.5  # of a period, by which a time may differ from that of its row
 
 

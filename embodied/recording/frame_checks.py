@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from embodied.output import PROGRESS_AFTER_S
 from embodied.recording import format as layout
 from embodied.recording.episodes import EpisodeRange
 from embodied.recording.findings import Examined, Finding, drop_it
@@ -22,7 +23,6 @@ CHANGED_SHARE = 2e-4  # of the pixels: 3 of 128 x 128
 STALLED_S = 1.0
 STALLED_ROWS = 5
 MOVED = 0.02  # share of a field's range
-PROGRESS_AFTER_S = 2.0
 
 
 def check_frames(dataset: Examined) -> Iterator[Finding]:

@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from embodied.errors import EmbodiedError
+from embodied.output import PROGRESS_AFTER_S
 from embodied.recording.episodes import EpisodeRange
-from embodied.recording.frame_checks import PROGRESS_AFTER_S, looks
+from embodied.recording.frame_checks import looks
 from embodied.recording.reader import DatasetReader
 from embodied.recording.video import FONT, GREEN, GROUND, INK, RED
 from embodied.types import Frame

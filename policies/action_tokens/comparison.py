@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from embodied.output import output_folder
+from tqdm import tqdm
+
+from embodied.output import PROGRESS_AFTER_S, output_folder
 from embodied.recording.reader import DatasetReader
 from embodied.types import Field
 from policies.action_tokens.bins import BinTokenizer
@@ -34,17 +36,21 @@ def compare(
     """
     reader = DatasetReader(dataset, frames=False)
     if out is None:
-        return [_compare(reader, chunks_of(reader, steps), vocabulary, scale)[0] for steps in lengths]
+        return [_compare(reader, chunks_of(reader, steps), vocabulary, scale)[0] for steps in _told(lengths)]
     sets = [chunks_of(reader, steps) for steps in lengths]
     with output_folder(out, marker=REPORT, force=force) as folder:
         results = []
-        for steps, chunks in zip(lengths, sets, strict=True):
+        for steps, chunks in zip(_told(lengths), sets, strict=True):
             result, tokenizers = _compare(reader, chunks, vocabulary, scale)
             for name, tokenizer in tokenizers.items():
                 tokenizer.save(folder / f"chunk-{steps}" / name)
             results.append(result)
         (folder / REPORT).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
+
+
+def _told(lengths: Sequence[int]) -> Iterable[int]:
+    return tqdm(lengths, unit="chunk length", delay=PROGRESS_AFTER_S, dynamic_ncols=True)
 
 
 def _compare(

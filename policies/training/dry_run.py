@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from embodied.output import PROGRESS_AFTER_S
 from policies.batch import Batch, pack
 from policies.losses import count
 from policies.mixture import Mixture
@@ -91,7 +93,7 @@ def measure_activations(run: Run, batch: Batch) -> int:
 def time_steps(run: Run, mixture: Mixture) -> list[float]:
     """Return how many seconds each of a few steps took, its data made beforehand, after one that warms up."""
     taken = []
-    for number in range(1 + STEPS):
+    for number in tqdm(range(1 + STEPS), unit="step", desc="timing", delay=PROGRESS_AFTER_S, dynamic_ncols=True):
         parts = draw(run, mixture, number)
         begin_s = time.perf_counter()
         run.learn(parts)
