@@ -26,12 +26,14 @@ def output_folder(
     force: bool = False,
     keep: Callable[[Path], bool] = lambda _: False,
     begun: str | None = None,
+    claim: Callable[[Path], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Iterator[Path]:
     """Yield a new folder beside path that becomes path when the block succeeds and vanishes when it does not.
 
     The folder is called path.partial, or path.partial-2 and so on where an earlier one was left. When the block fails
     it stays if keep, given the folder, says that it is worth it; and it stays, as it is, when this process is killed.
-    With begun the newest of such folders that holds a file of that name is gone on with, where there is one.
+    With begun the newest of such folders that holds a file of that name is gone on with, where there is one; claim,
+    given the folder, holds it meanwhile, and what it raises is not the folder's fault: another's stays as it is.
     Raise OutputError, before the block runs, if path holds anything; force replaces it, but only if it has the file
     called marker, so that a slip of the keyboard cannot delete what is no earlier output.
     """
@@ -44,17 +46,18 @@ def output_folder(
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror}") from error
     replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
-    try:
-        yield partial
-        if path.exists():
-            path.rename(replaced)
-        partial.rename(path)
-    except BaseException:
-        if not keep(partial):
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        shutil.rmtree(replaced, ignore_errors=True)
+    with claim(partial):
+        try:
+            yield partial
+            if path.exists():
+                path.rename(replaced)
+            partial.rename(path)
+        except BaseException:
+            if not keep(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        finally:
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _new_folder(path: Path) -> Path:

@@ -216,6 +216,20 @@ def test_what_a_rollout_still_writes_is_not_recovered(tmp_path, capfd):
     assert main(["recover", str(partial)]) == 0
 
 
+def test_resume_beside_a_rollout_that_runs_touches_nothing_of_it(tmp_path, capfd):
+    partial = tmp_path / "out.partial"
+    with rollout(tmp_path / "out", "--robot", "tests.toy_world") as process:
+        wait_until(lambda: (partial / "recording" / "episodes" / "000001.arrow").exists())
+        assert main([*TOY, "--episodes", "2", "--resume", "--out", str(tmp_path / "out")]) == 2
+        said = capfd.readouterr().err
+        assert f"a rollout is still writing to {partial}" in said and "kept in" not in said
+        assert process.poll() is None and (partial / "recording" / "episodes" / "000000.arrow").exists()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(TIMEOUT_S)
+    assert main(["recover", str(partial)]) == 0
+    recording(partial)
+
+
 def test_recover_refuses_what_is_no_folder(tmp_path, capfd):
     assert main(["recover", str(tmp_path / "nothing.partial")]) == 2
     assert "is no folder that a rollout left" in capfd.readouterr().err

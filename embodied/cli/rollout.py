@@ -170,8 +170,8 @@ def run(args: argparse.Namespace) -> int:
     setup = setup_of(args)
     began_s = time.monotonic()
     begun = str(JOURNAL) if args.resume else None
-    keep = output_folder(args.out, marker="report.json", force=args.force, keep=rescue, begun=begun)
-    with keep as folder, claimed(folder):
+    out = output_folder(args.out, marker="report.json", force=args.force, keep=rescue, begun=begun, claim=claimed)
+    with out as folder:
         with _running(args, setup) as workers:
             opened, spec = workers.opened, workers.opened.spec
             policy = policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
