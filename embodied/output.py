@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import shutil
@@ -72,7 +73,7 @@ def _new_folder(path: Path) -> Path:
 
 def _left(path: Path, begun: str) -> Path | None:
     """Return the newest folder that _new_folder made of path in which begun was written."""
-    found = [folder for folder in path.parent.glob(f"{path.name}*") if (folder / begun).is_file()]
+    found = [folder for folder in path.parent.glob(f"{glob.escape(path.name)}*") if (folder / begun).is_file()]
     return max(found, key=lambda folder: (folder / begun).stat().st_mtime_ns, default=None)
 
 

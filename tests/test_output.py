@@ -9,7 +9,7 @@ from embodied.errors import EmbodiedError
 from embodied.output import output_folder
 
 
-@pytest.mark.parametrize("name", ["run"])
+@pytest.mark.parametrize("name", ["run", "run[a]", "run*", "run?"])
 def test_what_was_left_is_gone_on_with_whatever_the_folder_is_called(name: str, tmp_path: Path) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
