@@ -99,6 +99,9 @@ class DatasetReader:
         """Return an episode as a writer takes it; needs the frames. A video's are compressed once more, as JPEG."""
         of = self.episodes[index]
         rows = slice(of.start, of.stop)
+        done, success = self.done[rows].copy(), self.success[rows].copy()
+        success[-1] = of.success  # the verdict, which others' recordings may give at an earlier row
+        done[-1] |= of.success
         return Episode(
             task=of.task,
             seed=of.seed,
@@ -112,8 +115,8 @@ class DatasetReader:
             scene=self.scene[rows],
             text=self.text[rows],
             labels={name: values[rows] for name, values in self.labels.items()},
-            done=self.done[rows],
-            success=self.success[rows],
+            done=done,
+            success=success,
         )
 
     def told(self, row: int) -> str:
