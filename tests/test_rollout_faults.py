@@ -167,6 +167,18 @@ def test_a_disk_too_full_for_the_dataset_keeps_the_rows_for_recover(tmp_path, ca
     assert len(reader) == 20 * 30 and "interrupted" not in reader.collection
 
 
+def test_a_disk_too_full_for_the_report_loses_no_episode_and_resume_writes_it(tmp_path, capfd):
+    # The plot takes 50 KiB, and is written after the delays' reports; the journal takes 4.
+    out, delays = tmp_path / "out", ["--delay-ms", "0,100", "--episodes", "2", "--max-steps", "3", "--videos", "0"]
+    ran = limited(20, *TOY, *delays, "--out", str(out))
+    assert ran.returncode == 2 and "kept in" in ran.stderr and "8 finished episodes" in ran.stderr, ran.stderr
+    assert (tmp_path / "out.partial" / "delays").exists() and not out.exists()
+    assert main([*TOY, *delays, "--resume", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["run"]["episodes_from_before"] == 8 and len(report["delays"]) == 4
+    assert not (out / "journal.jsonl").exists() and not (tmp_path / "out.partial").exists()
+
+
 def test_finished_episodes_and_their_videos_survive_a_robot_that_breaks(tmp_path, capfd):
     broken = ["--option", "bad_seed=1000002", "--episodes", "5", "--videos", "5", "--record", "5"]
     with pytest.raises(RuntimeError, match="the scene exploded"):

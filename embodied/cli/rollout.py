@@ -185,8 +185,8 @@ def run(args: argparse.Namespace) -> int:
             running = workers.run([job for job in jobs if job not in results])
             results |= dict(_progress(_noted(running, folder, journal, results), len(jobs), results))
         ordered = {job: results[job] for job in jobs}
-        journal.close()
         write(folder, protocol, ordered, run_notes(args, opened, time.monotonic() - began_s, resumed))
+        journal.close()  # only now: on a disk that is full --resume writes what could not be written here
         summary = (folder / "summary.md").read_text(encoding="utf-8")
     print(summary)
     also = [RECORDING] * bool(args.record) + [DELAYS] * (args.delay_ms is not None)

@@ -33,7 +33,8 @@ Results = Mapping[Job, Episode]  # in the order of the jobs
 def write(folder: Path, protocol: Mapping[str, Any], results: Results, run: Mapping[str, Any]) -> Report:
     """Write what was asked for, and return the report: the first execution's, with `delays` if there are more.
 
-    protocol is without the execution. Videos and spools are in the folder already.
+    protocol is without the execution. Videos and spools are in the folder already, and maybe some of what a write that
+    failed had got to.
     """
     by_execution = defaultdict[Execution, list[Episode]](list)
     for job, episode in results.items():
@@ -157,7 +158,7 @@ def _write_delays(folder: Path, reports: list[Report]) -> None:
     for report in reports:
         execution = report["protocol"]["execution"]
         own = folder / DELAYS / f"{execution['mode']}_{execution['delay_ms']}ms"
-        own.mkdir(parents=True)
+        own.mkdir(parents=True, exist_ok=True)
         _write_report(own, report, summarise(report))
     control_hz = reports[0]["protocol"]["robot"]["spec"]["control_hz"]
     plot_delays(folder / "delay.png", [delay_entry(report) for report in reports], control_hz)
