@@ -1,5 +1,7 @@
 """A video shows the camera views at the control rate, the instruction, the step and the outcome."""
 
+from dataclasses import replace
+
 import av
 import cv2
 import numpy as np
@@ -24,6 +26,8 @@ from embodied.recording.video import (
 )
 from policies.hold import make as make_hold
 from tests.dummy_robot import HORIZON, DummyRobot
+from tests.test_loop import BlindedRobot
+from tests.wave_policy import WavePolicy
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,23 @@ def test_cameras_are_chosen_by_name():
     assert [c.name for c in choose_cameras(spec, ["wrist"])] == ["wrist"]
     with pytest.raises(UnknownNameError, match=r"no camera 'side'; dummy has \['front', 'wrist'\]"):
         choose_cameras(spec, ["side"])
+
+
+def test_an_episode_whose_camera_drops_out_is_filmed_to_its_end(tmp_path):
+    robot = BlindedRobot(sees_for=6)
+    with VideoRecorder(tmp_path / "blinded.mp4", robot.spec, WavePolicy(chunk=3)) as recorder:
+        episode = run_episode(robot, WavePolicy(chunk=3), task="wait", seed=0, observers=[recorder])
+    frames = list(read_video(tmp_path / "blinded.mp4"))
+    assert episode.steps == HORIZON and len(frames) == 1 + HORIZON + round(BANNER_S * 10)
+    assert [np.allclose(frame[:300, 384:], GROUND, atol=12) for frame in frames[:8]] == [False] * 6 + [True] * 2
+    assert not np.allclose(frames[-1][:300, :384], GROUND, atol=12)  # the other camera still sees
+
+
+def test_a_camera_that_has_no_frame_at_the_start_is_a_blank_view():
+    robot = DummyRobot()
+    blind = replace(robot.reset(0, "reach"), frames={})
+    image = draw(blind, robot.spec.cameras, text="reach", steps=0, outcome=None, boxes={"target": (0.2, 0.2, 0.7, 0.7)})
+    assert image.shape == first_view().shape and (image[:350] == GROUND).all()
 
 
 def test_a_contact_sheet_shows_how_every_video_ended(video, tmp_path):

@@ -110,20 +110,11 @@ def draw(
     outcome: bool | None,
     boxes: Mapping[str, tuple[float, float, float, float]],
 ) -> Frame:
-    """Draw one frame; outcome is None while the episode runs.
+    """Draw one frame; outcome is None while the episode runs, and a camera that gave no frame is a blank that says so.
 
     boxes are (y1, x1, y2, x2) in fractions of the `front` view.
     """
-    views = []
-    for camera in cameras:
-        view = cv2.resize(
-            observation.frames[camera.name], (_view_width(camera), VIEW_HEIGHT_PX), interpolation=cv2.INTER_CUBIC
-        )
-        if camera.name == "front":
-            _draw_boxes(view, boxes)
-        cv2.putText(view, camera.name, (8, VIEW_HEIGHT_PX - 10), FONT, 0.45, INK, 1, cv2.LINE_AA)
-        views.append(view)
-    image = np.concatenate(views, axis=1)
+    image = np.concatenate([_view(camera, observation.frames.get(camera.name), boxes) for camera in cameras], axis=1)
     ground = GROUND if outcome is None else GREEN if outcome else RED
     caption = np.full((CAPTION_HEIGHT_PX, image.shape[1], 3), ground, np.uint8)
     for row, line in enumerate(_wrap(text, image.shape[1] - 24)[:2]):
@@ -166,6 +157,18 @@ def _last_frame(path: Path) -> Frame:
 
 def _shrink(frame: Frame) -> Frame:
     return np.asarray(cv2.resize(frame, None, fx=SHEET_SCALE, fy=SHEET_SCALE, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _view(camera: Camera, frame: Frame | None, boxes: Mapping[str, tuple[float, float, float, float]]) -> Frame:
+    width, words = _view_width(camera), camera.name
+    if frame is None:
+        view, words = np.full((VIEW_HEIGHT_PX, width, 3), GROUND, np.uint8), f"{camera.name}: no frame"
+    else:
+        view = np.asarray(cv2.resize(frame, (width, VIEW_HEIGHT_PX), interpolation=cv2.INTER_CUBIC), np.uint8)
+        if camera.name == "front":
+            _draw_boxes(view, boxes)
+    cv2.putText(view, words, (8, VIEW_HEIGHT_PX - 10), FONT, 0.45, INK, 1, cv2.LINE_AA)
+    return view
 
 
 def _view_width(camera: Camera) -> int:
