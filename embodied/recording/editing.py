@@ -114,6 +114,10 @@ def merge(paths: Sequence[Path], out: Path, about: Mapping[str, Any], *, video: 
     readers = [DatasetReader(path, frames=False) for path in paths]
     spec, sizes = _common(readers)
     spellings: dict[str, str] = {}
+
+    def spelt(text: str) -> str:
+        return spellings.setdefault(_unified(text), text.strip())
+
     about = {**about, "edit": "merge", "sources": [_source(reader) for reader in readers]}
     notes = [*_differing(readers), *_twice(readers), *_changed(readers, video)]
     with output_folder(out, marker=str(layout.INFO)) as folder:
@@ -122,8 +126,8 @@ def merge(paths: Sequence[Path], out: Path, about: Mapping[str, Any], *, video: 
         for source, path in enumerate(paths):
             reader = DatasetReader(path)  # one at a time: its frames may fill the memory
             for index, episode in _episodes(reader, range(len(reader.episodes)), f"merge {path.name}"):
-                said = spellings.setdefault(_unified(episode.instruction), episode.instruction.strip())
-                writer.add(replace(_with_labels(episode, sizes), instruction=said))
+                episode = replace(episode, instruction=spelt(episode.instruction), said=tuple(map(spelt, episode.said)))
+                writer.add(_with_labels(episode, sizes))
                 came_from.append([source, index])
         writer.finish({**about, "came_from": came_from})
     said_before = {said for reader in readers for said in reader.instructions}

@@ -30,9 +30,15 @@ class Episode:
     labels: Mapping[str, NDArray[np.float32]]  # name -> (n, size), NaN where the simulator named none
     done: NDArray[np.bool_]  # (n,) whether the step after the row ended the episode
     success: NDArray[np.bool_]  # (n,) whether the step after the row was a success
+    said: tuple[str, ...] = ()  # n instructions, where a row has another than the episode's; else none
 
     def __len__(self) -> int:
         return len(self.state)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """Return each row's instruction."""
+        return self.said or (self.instruction,) * len(self)
 
     @property
     def succeeded(self) -> bool:

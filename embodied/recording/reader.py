@@ -102,6 +102,7 @@ class DatasetReader:
         done, success = self.done[rows].copy(), self.success[rows].copy()
         success[-1] = of.success  # the verdict, which others' recordings may give at an earlier row
         done[-1] |= of.success
+        said = tuple(self.instructions[i] for i in self.task_index[rows].tolist())
         return Episode(
             task=of.task,
             seed=of.seed,
@@ -117,6 +118,7 @@ class DatasetReader:
             labels={name: values[rows] for name, values in self.labels.items()},
             done=done,
             success=success,
+            said=said if any(text != of.instruction for text in said) else (),
         )
 
     def told(self, row: int) -> str:

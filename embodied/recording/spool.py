@@ -150,6 +150,7 @@ class Spool:
             labels={name: _label(rows, name, size) for name, size in label_sizes.items()},
             done=done,
             success=success,
+            said=(),
         )
 
     def _rows(self) -> Iterator[dict[str, Any]]:

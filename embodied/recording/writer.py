@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embodied.recording import format as layout
 from embodied.recording import jpeg, stats
@@ -29,7 +30,7 @@ class _Placed:
     episode: Episode
     index: int
     first_row: int
-    task_index: int
+    task_index: NDArray[np.int64]  # (n,)
     filmed: Mapping[str, Filmed]  # by feature
     stats: Mapping[str, Any]
 
@@ -105,7 +106,9 @@ class DatasetWriter:
 
     def _add(self, episode: Episode) -> None:
         index = len(self._episode_rows) + len(self._waiting)
-        task_index = self._instructions.setdefault(episode.instruction, len(self._instructions))
+        for text in (episode.instruction, *episode.said):
+            self._instructions.setdefault(text, len(self._instructions))
+        task_index = np.array([self._instructions[text] for text in episode.instructions], dtype=np.int64)
         filmed: dict[str, Filmed] = {}
         found: dict[str, Any] = {}
         for camera in self._spec.cameras:
@@ -182,7 +185,7 @@ class DatasetWriter:
             "frame_index": frame_index,
             "episode_index": np.full(n, placed.index, dtype=np.int64),
             "index": placed.first_row + frame_index,
-            "task_index": np.full(n, placed.task_index, dtype=np.int64),
+            "task_index": placed.task_index,
             "perturbed": episode.perturbed,
             "intervention": episode.intervention,
             "marker": episode.marker,
@@ -233,7 +236,7 @@ def _episode_row(placed: _Placed, chunk_index: int, file_index: int) -> dict[str
     episode = placed.episode
     row = {
         "episode_index": placed.index,
-        "tasks": [episode.instruction],
+        "tasks": list(dict.fromkeys((episode.instruction, *episode.said))),
         "length": len(episode),
         "data/chunk_index": chunk_index,
         "data/file_index": file_index,
