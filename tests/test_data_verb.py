@@ -154,12 +154,17 @@ def test_what_is_wrong_with_an_episode_is_found_there(tmp_path, changes, expecte
     assert expected in found and {episode for _, episode, _ in found} == {3}
 
 
+def break_picture(path, row):
+    """Make a picture of episode 3 one that is none."""
+    file, picture = path / "data/chunk-000/file-000.parquet", EPISODES[3].frames["front"][row]
+    data = file.read_bytes()
+    assert data.count(picture) == 1
+    file.write_bytes(data.replace(picture, bytes(len(picture))))
+
+
 def test_a_picture_that_is_none_is_found_and_hides_nothing_else(tmp_path):
     path = with_episode(tmp_path / "bad", action=changed(EPISODES[3].action, 7, 1, to=np.nan))
-    file, first = path / "data/chunk-000/file-000.parquet", EPISODES[3].frames["front"][0]
-    data = file.read_bytes()
-    assert data.count(first) == 1
-    file.write_bytes(data.replace(first, bytes(len(first))))
+    break_picture(path, 0)
     assert found_in(path) == [("frame", 3, None), ("not_finite", 3, 7)]
 
 
@@ -334,6 +339,23 @@ def test_rows_of_another_rate_are_not_written_as_if_they_were_of_this(dataset, t
     assert main(["data", "merge", str(slow), "--out", str(tmp_path / "new")]) == 2
     assert "is at 0.200 s, and at 10 Hz it would be written at 0.100 s" in capfd.readouterr().err
     assert not (tmp_path / "new").exists() and not (tmp_path / "new.partial").exists()
+
+
+@pytest.mark.parametrize("video", [[], ["--video", "h264"]])
+def test_a_picture_that_is_none_is_told_with_its_place_by_every_edit_and_leaves_nothing(
+    dataset, tmp_path, capfd, video
+):
+    path = shutil.copytree(dataset, tmp_path / "bad")
+    break_picture(path, 5)
+    file, two = path / "data/chunk-000/file-000.parquet", ["--out", str(tmp_path / "a"), str(tmp_path / "b")]
+    for arguments in (["drop", "--episodes", "0", *two[:2]], ["merge", *two[:2]], ["split", *two]):
+        verb, *rest = arguments
+        assert main(["data", verb, str(path), *rest, *video]) == 2
+        (error,) = (line for line in capfd.readouterr().err.splitlines() if "error" in line)
+        assert f"{file}: 'observation.images.front' of row 65 (episode 3, frame 5)" in error
+        assert "that are no image; drop the episode: embodied data drop --episodes 3" in error
+        assert [found.name for found in tmp_path.iterdir()] == ["bad"]
+    assert main(["data", "drop", str(path), "--episodes", "3", *two[:2], *video]) == 0
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_image_statistics_are_those_of_the_pixels():
     shown = [jpeg.encode(rng.integers(20, 200, (16, 16, 3), dtype=np.uint8)) for _ in range(3)]
     images = ImageStatistics()
     for data in shown:
-        images.add(data)
+        images.add_frame(jpeg.decode(np.frombuffer(data, np.uint8)))
     pixels = np.concatenate([jpeg.decode(np.frombuffer(d, np.uint8)).reshape(-1, 3) for d in shown]) / 255.0
     found = {name: np.ravel(values) for name, values in images.result().items()}
     assert found["count"] == [3]

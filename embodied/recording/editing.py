@@ -27,7 +27,7 @@ from embodied.recording.episode import Episode
 from embodied.recording.foreign import camera_keys, widened
 from embodied.recording.reader import DatasetReader
 from embodied.recording.sameness import digest
-from embodied.recording.writer import DatasetWriter
+from embodied.recording.writer import BrokenFrameError, DatasetWriter
 from embodied.types import RobotSpec
 
 LATE = 0.5  # of a period, by which a time may differ from that of its row
@@ -127,7 +127,7 @@ def merge(paths: Sequence[Path], out: Path, about: Mapping[str, Any], *, video: 
             reader = DatasetReader(path)  # one at a time: its frames may fill the memory
             for index, episode in _episodes(reader, range(len(reader.episodes)), f"merge {path.name}"):
                 episode = replace(episode, instruction=spelt(episode.instruction), said=tuple(map(spelt, episode.said)))
-                writer.add(_with_labels(episode, sizes))
+                _add(writer, _with_labels(episode, sizes), reader, index)
                 came_from.append([source, index])
         writer.finish({**about, "came_from": came_from})
     said_before = {said for reader in readers for said in reader.instructions}
@@ -142,8 +142,8 @@ def _write_one(
     sizes = {name: values.shape[1] for name, values in reader.labels.items()}
     writer = DatasetWriter(folder, reader.spec, label_sizes=sizes, video=video)
     rows = 0
-    for _, episode in _episodes(reader, kept, str(about["edit"])):
-        writer.add(episode)
+    for index, episode in _episodes(reader, kept, str(about["edit"])):
+        _add(writer, episode, reader, index)
         rows += len(episode)
     writer.finish({**about, "sources": [_source(reader)], "came_from": [[0, index] for index in kept]})
     return Result(folder, len(kept), rows, tuple(_changed([reader], video)))
@@ -153,6 +153,15 @@ def _episodes(reader: DatasetReader, indices: Sequence[int], verb: str) -> Itera
     _require_rate(reader, indices)
     for index in tqdm(indices, unit="episode", desc=verb, delay=PROGRESS_AFTER_S):
         yield index, reader.episode(index)
+
+
+def _add(writer: DatasetWriter, episode: Episode, reader: DatasetReader, index: int) -> None:
+    """Write an episode; raise DatasetError, naming where reader has it, for a picture that cannot be decoded."""
+    try:
+        writer.add(episode)
+    except BrokenFrameError as error:
+        reason = f"{error.reason}; drop the episode: embodied data drop --episodes {index}"
+        raise reader.frame_error(error.camera, reader.episodes[index].start + error.row, reason) from error
 
 
 def _require_rate(reader: DatasetReader, indices: Sequence[int]) -> None:

@@ -121,6 +121,10 @@ class DatasetReader:
             said=said if any(text != of.instruction for text in said) else (),
         )
 
+    def frame_error(self, camera: str, row: int, reason: str) -> layout.DatasetError:
+        """Return the error of a row's frame, which names the file that it is in, row and episode."""
+        return self._store(camera).error(row, reason)
+
     def told(self, row: int) -> str:
         """Return where a person finds a row: its number, its episode, its frame in that."""
         episode = int(self.episode_index[row])

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodied.recording import jpeg
-
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 EXACT_ROWS = 100_000  # up to here every value is kept
 BINS = 1 << 14
@@ -116,10 +114,6 @@ class ImageStatistics:
     def __init__(self) -> None:
         self._frames = 0
         self._counts = np.zeros((3, 256), dtype=np.int64)
-
-    def add(self, data: bytes) -> None:
-        """Count one JPEG in."""
-        self.add_frame(jpeg.decode(np.frombuffer(data, dtype=np.uint8)))
 
     def add_frame(self, frame: NDArray[np.uint8]) -> None:
         """Count in one frame, uint8 (H, W, 3)."""

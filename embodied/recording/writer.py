@@ -23,6 +23,14 @@ from embodied.types import Frame, RobotSpec
 STATISTICS_FRAMES = 16  # of an episode and a camera whose frames are pictures; a video's are all counted
 
 
+class BrokenFrameError(ValueError):
+    """A picture of an episode that cannot be decoded; row is within the episode."""
+
+    def __init__(self, camera: str, row: int, reason: str) -> None:
+        super().__init__(f"{camera!r} of row {row}: {reason}")
+        self.camera, self.row, self.reason = camera, row, reason
+
+
 @dataclass(frozen=True)
 class _Placed:
     """Where an episode went, and its statistics by feature."""
@@ -75,8 +83,8 @@ class DatasetWriter:
     def add(self, episode: Episode) -> None:
         """Append an episode.
 
-        Raise ValueError if it lacks a camera or a label of the dataset, or has rows too few, and DatasetError, naming
-        the file, where the disk is full.
+        Raise ValueError if it lacks a camera or a label of the dataset, or has rows too few, BrokenFrameError for a
+        picture that cannot be decoded where it has to be, and DatasetError, naming the file, where the disk is full.
         """
         for camera in self._spec.cameras:
             if len(episode.frames.get(camera.name, ())) != len(episode):
@@ -136,18 +144,21 @@ class DatasetWriter:
     def _take_frames(self, camera: str, pictures: Sequence[bytes]) -> tuple[Filmed | None, dict[str, Any]]:
         """Film an episode's frames where there are videos, and return where they went and their statistics."""
         seen = stats.ImageStatistics()
+
+        def counted(row: int) -> Frame:
+            try:
+                frame = jpeg.decode(np.frombuffer(pictures[row], np.uint8))
+            except ValueError as error:
+                raise BrokenFrameError(camera, row, str(error)) from error
+            seen.add_frame(frame)
+            return frame
+
+        where = None
         if camera in self._videos:
-
-            def counted(data: bytes) -> Frame:
-                frame = jpeg.decode(np.frombuffer(data, np.uint8))
-                seen.add_frame(frame)
-                return frame
-
-            where = self._videos[camera].add(map(counted, pictures))
+            where = self._videos[camera].add(map(counted, range(len(pictures))))
         else:
-            where = None
-            for at in np.unique(np.linspace(0, len(pictures) - 1, STATISTICS_FRAMES).round().astype(int)):
-                seen.add(pictures[at])
+            for row in np.unique(np.linspace(0, len(pictures) - 1, STATISTICS_FRAMES).round().astype(int)):
+                counted(int(row))
         self._pictures[camera].merge(seen)
         return where, seen.result()
 
