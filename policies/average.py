@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from embodied.errors import EmbodiedError
@@ -18,15 +19,15 @@ from policies.checkpoint import CONFIG, Checkpoint, CheckpointError, load_checkp
 def average(first: Path, second: Path, share: float = 0.5) -> Checkpoint:
     """Return the checkpoint whose every weight is (1 - share) of the first's and share of the second's.
 
-    Raise CheckpointError for a second one that is of other robots, words or sizes, EmbodiedError for a share that is
-    none.
+    It knows the words of both. Raise CheckpointError for a second one that is of other robots, text tokens or sizes,
+    EmbodiedError for a share that is none.
     """
     if not 0 <= share <= 1:
         raise EmbodiedError(f"the share is {share}; it is that of the second checkpoint, from 0 to 1")
     one, other = load_checkpoint(first), load_checkpoint(second)
     for what, ours, theirs in (
         ("robots", one.plans, other.plans),
-        ("words", sorted(one.words), sorted(other.words)),
+        ("text tokens", one.vocabulary.tokens, other.vocabulary.tokens),
         ("sizes", one.model.config, other.model.config),
     ):
         if ours != theirs:
@@ -35,7 +36,7 @@ def average(first: Path, second: Path, share: float = 0.5) -> Checkpoint:
     for name, tensor in other.model.state_dict().items():
         weights[name].lerp_(tensor, share)
     account = {"mean_of": [{"share": 1 - share, **one.trained}, {"share": share, **other.trained}]}
-    return one.with_trained(account)
+    return replace(one, words=one.words | other.words, trained=account)
 
 
 def main() -> int:

@@ -42,13 +42,19 @@ class Examples:
         self._state_columns = _columns(plan.spec.state, reader.spec.state)
         self._action_columns = _columns(plan.spec.action, reader.spec.action)
         self._said: dict[str, set[str]] = {}  # by task
-        for episode in reader.episodes:
-            self._said.setdefault(episode.task, set()).add(episode.instruction)
+        for episode in reader.episodes:  # whose rows may say several things
+            said = {reader.instructions[i] for i in np.unique(reader.task_index[episode.start : episode.stop])}
+            self._said.setdefault(episode.task, set()).update(said)
         self._lessons = Lessons(reader)
         self.training_rows, self.validation_rows = self._lessons.training_rows, self._lessons.validation_rows
 
     def __len__(self) -> int:
         return len(self.training_rows)
+
+    @property
+    def cameras(self) -> set[int]:
+        """Return which of the plan's cameras the dataset has."""
+        return {i for i, camera in enumerate(self.plan.spec.cameras) if camera.name in self._cameras}
 
     def others(self, row: int) -> Sentences:
         """Return what is said in the dataset's other tasks and never in a row's own: nothing where it has one task."""

@@ -71,6 +71,7 @@ class Mixture:
         )
         if not self.plans:
             raise EmbodiedError("there is no demonstration to learn from")
+        self.cameras = {i for s in sources if isinstance(s.data, Examples) for i in s.data.cameras}  # that any has
         self.shares = shares(self.sources)
 
     def draw(self, number: int, *, size: int, seed: int) -> Draw:

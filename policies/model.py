@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,11 +111,21 @@ class PolicyModel(nn.Module):
             self.state_head = nn.Linear(width, VALUE_WIDTH)
             self.cells_head = nn.Linear(width, COLOURS * VALUE_WIDTH)
 
-    def freeze_ports(self, plans: Sequence[Plan]) -> None:
-        """Train no port of another robot than those of plans: nothing is learnt of it, and its weights would decay."""
+    def freeze_unused(self, plans: Sequence[Plan], cameras: Collection[int], *, rebuild: bool) -> None:
+        """Train nothing of which nothing is learnt, as its weights would decay.
+
+        That is another robot's port than those of plans, what sees by another camera than those of cameras, by their
+        places in a plan, and unless rebuild what tells what was hidden.
+        """
         learnt = {self.port_names[plan.spec.name] for plan in plans}
         for name, port in self.ports.items():
             port.requires_grad_(name in learnt)
+        for parts in (self.stems, self.resamplers, self.to_trunk):
+            for camera, part in enumerate(parts):
+                part.requires_grad_(camera in cameras)
+        if any(plan.rebuild for plan in self.plans):
+            self.state_head.requires_grad_(rebuild)
+            self.cells_head.requires_grad_(rebuild)
 
     def forward(self, batch: Batch, *, use_cache: bool = False) -> list[Answers]:
         """Answer every slot of every part in one pass.

@@ -20,7 +20,7 @@ from policies.training.config import Given, RolloutPlan, TrainConfig
 from policies.training.dry_run import describe_run
 from policies.training.faults import naming_faults
 from policies.training.folder import STATE, Folder, check_out, make_out
-from policies.training.form import settle
+from policies.training.form import settle, tell_changes
 from policies.training.precision import Precision, faster_precision
 from policies.training.run import Run
 from policies.training.saving import Saver, newest, read_state
@@ -41,7 +41,7 @@ def train(config: TrainConfig, *, resume: bool = False, say: Say = tqdm.write) -
     true, a number of the config makes no sense, or memory or disk do not suffice.
     """
     with join_team() as team, naming_faults(config):
-        run, mixture, data = _prepare(config, team, resume=resume)
+        run, mixture, data = _prepare(config, team, resume, say)
         with _writing(run, data, team) as (folder, saver), Watch(run, mixture, folder, say) as watch:
             if team.leads:
                 say(_sizes(run, mixture))
@@ -58,12 +58,13 @@ def train(config: TrainConfig, *, resume: bool = False, say: Say = tqdm.write) -
 
 def dry_run(config: TrainConfig, *, resume: bool = False) -> str:
     """Return in words what the run would need: parameters, tokens, memory, time and disk. Nothing is written."""
+    notes: list[str] = []
     with join_team() as team, naming_faults(config):
-        run, mixture, _ = _prepare(config, team, resume=resume)
-        return describe_run(run, mixture)
+        run, mixture, _ = _prepare(config, team, resume, notes.append)
+        return "\n".join([*notes, describe_run(run, mixture)])
 
 
-def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mixture, Data]:
+def _prepare(config: TrainConfig, team: Team, resume: bool, say: Say) -> tuple[Run, Mixture, Data]:
     """Return what is trained and on what, everything checked and nothing written."""
     config.require_sense(team.world)
     torch.manual_seed(config.seed)
@@ -73,8 +74,10 @@ def _prepare(config: TrainConfig, team: Team, *, resume: bool) -> tuple[Run, Mix
     checkpoint = go_on(config, data) if resume else begin(config, data)
     config = settle(config, checkpoint)
     config = _decided(config, team, checkpoint.trained["precision"] if resume else "auto")
+    if resume and team.leads and (changes := tell_changes(config, checkpoint)):
+        say(changes)
     mixture = mix(config, data, checkpoint)
-    checkpoint.model.freeze_ports(mixture.plans)
+    checkpoint.model.freeze_unused(mixture.plans, mixture.cameras, rebuild=config.denoise > 0)
     run = Run(config, checkpoint, team)
     if resume and state is not None:
         tensors = run.tensors()

@@ -68,6 +68,12 @@ class Vocabulary:
         """Count every id: specials, values and byte pairs."""
         return FIRST_TEXT + self._tokenizer.get_vocab_size()
 
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Return each byte pair's number among them."""
+        found: dict[str, int] = self._tokenizer.get_vocab()
+        return found
+
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of text's byte pairs."""
         return [FIRST_TEXT + i for i in self._tokenizer.encode(text).ids]

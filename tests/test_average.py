@@ -15,8 +15,9 @@ from embodied.errors import EmbodiedError
 from policies.average import average, main
 from policies.checkpoint import CONFIG, WEIGHTS, CheckpointError
 from policies.token import TokenPolicy, make
+from policies.vocabulary import Vocabulary
 from tests.policy_contract import random_observation
-from tests.tiny_policy import PLAN, SPEC, tiny_checkpoint
+from tests.tiny_policy import CORPUS, PLAN, SKILLS, SPEC, tiny_checkpoint
 
 SAY = "reach the target"
 
@@ -59,7 +60,19 @@ def test_the_ends_are_the_checkpoints_themselves(runs: tuple[Path, Path]) -> Non
     assert ends[0] != ends[1]
 
 
+def test_what_went_on_with_more_words_has_a_mean_that_knows_them(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    more = replace(tiny_checkpoint(seed=2), words=frozenset({"raise"}))
+    more.save(tmp_path / "more")
+    assert average(runs[0], tmp_path / "more").words == tiny_checkpoint().words | {"raise"}
+
+
 def test_a_mean_that_there_is_not_is_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    one = tiny_checkpoint()
+    alike = Vocabulary.train([text.replace("r", "z") for text in (*CORPUS, *SKILLS)], size=320)
+    assert alike.size == one.vocabulary.size
+    replace(one, vocabulary=alike).save(tmp_path / "words")
+    with pytest.raises(CheckpointError, match="is of other text tokens than"):
+        average(runs[0], tmp_path / "words")
     tiny_checkpoint(replace(PLAN, latents=4)).save(tmp_path / "other")
     with pytest.raises(CheckpointError, match="is of other robots than"):
         average(runs[0], tmp_path / "other")

@@ -84,7 +84,7 @@ def test_a_robot_that_is_not_in_the_data_keeps_its_weights_while_others_learn(mi
     vocabulary = tiny_vocabulary()
     model = PolicyModel(mixture.plans, replace(CONFIG, strides=(4,)), vocabulary.size)
     only = Mixture(mixture.sources[:1])
-    model.freeze_ports(only.plans)
+    model.freeze_unused(only.plans, only.cameras, rebuild=False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     config = TrainConfig((Given(tmp_path),), tmp_path, 2, learning_rate=0.1, weight_decay=0.5, precision="fp32")
     run = Run(config, Checkpoint(model, vocabulary, frozenset(), {}), Team())

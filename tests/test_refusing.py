@@ -47,6 +47,16 @@ def _words(part: Part) -> Ids:
     return part.sequences.tokens[:, TOY_PLAN.text]
 
 
+def test_a_row_of_an_episode_that_says_several_things_is_refused_none_of_them(dataset: Path) -> None:
+    reader = DatasetReader(dataset)
+    task_index = reader.task_index.copy()
+    first = reader.episodes[0]
+    task_index[first.start + 2 : first.stop] = 1 - task_index[first.start]  # as foreign datasets have it
+    reader.task_index = task_index
+    examples = Examples(reader, TOY_PLAN, VOCABULARY)
+    assert not examples.others(first.start) and not examples.others(first.stop - 1)
+
+
 def test_who_is_refused_is_told_another_tasks_sentence_and_stays_where_it_is(dataset: Path) -> None:
     reader = DatasetReader(dataset)
     calm, some, all_of_them = (mixed(reader, share) for share in (0.0, 0.3, 0.999))

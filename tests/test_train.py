@@ -17,7 +17,7 @@ from embodied.errors import EmbodiedError, SpecMismatchError
 from policies.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from policies.model import PolicyModel
 from policies.token import TokenPolicy
-from policies.train import Given, TrainConfig, train
+from policies.train import Given, TrainConfig, dry_run, train
 from policies.training.folder import LOG, STATE
 from policies.training.saving import FILE, newest
 from policies.training.start import Data, _strides, begin, mix
@@ -233,6 +233,28 @@ def test_resuming_with_another_batch_seed_chunk_or_latents_is_refused(config: Tr
     assert files(config.out) == before
 
 
+def test_what_a_resumed_run_does_otherwise_is_told(config: TrainConfig) -> None:
+    began = replace(config, learning_rate=4e-4, warmup=2, objective=replace(config.objective, pose=2.0))
+    interrupted(began)
+    assert dry_run(began, resume=True).startswith("parameters")
+    said: list[str] = []
+    train(replace(config, start=None), resume=True, say=said.append)
+    told = said[0].partition(" began: ")[2]
+    assert "learning_rate is 0.001 and was 0.0004, warmup is 200 and was 2, objective is {'pose': 1.0" in told
+    assert "start" not in told and "steps" not in told and "batch" not in told
+
+
+def test_what_sees_by_a_camera_that_the_data_lacks_stays_as_it_was(config: TrainConfig, tmp_path: Path) -> None:
+    (front,), rebuild = TOY_PLAN.spec.cameras, 2
+    spec = replace(TOY_PLAN.spec, cameras=(front, replace(front, name="wrist")))
+    tiny_checkpoint(replace(TOY_PLAN, spec=spec, rebuild=rebuild)).save(tmp_path / "two")
+    two = replace(config, start=tmp_path / "two", weight_decay=0.5, learning_rate=0.1, warmup=0)
+    before, after = (load_checkpoint(folder).model.state_dict() for folder in (tmp_path / "two", train(two, say=quiet)))
+    still = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    unused = ("stems.1.", "resamplers.1.", "to_trunk.1.", "state_head.", "cells_head.")
+    assert still == {name for name in after if name.startswith(unused)}
+
+
 @pytest.mark.parametrize("content", [b"", b"state", None])
 def test_a_damaged_state_is_named(config: TrainConfig, content: bytes | None) -> None:
     state = state_of(interrupted(config).out)
@@ -279,6 +301,11 @@ def mistakes(dataset: Path, tmp_path: Path) -> dict[str, tuple[list[object], str
             [*good, "--shrink", "0"],
             "the shrink is 0.0; it takes a number from above 0 to 1",
         ),
+        "frames shrunk to less than a cell": (
+            [*good, "--shrink", "0.01"],
+            "--shrink 0.01 leaves 0 pixels a side of 'front'",
+        ),
+        "rollouts of no robot": ([*good, "--rollout-task", "push"], "--rollout-task goes with --rollout"),
         "a learning rate that is no number": ([*good, "--learning-rate", "nan"], "the learning rate is nan"),
         "a negative weight decay": ([*good, "--weight-decay", "-1"], "the weight decay is -1"),
         "no steps": ([*good, "--steps", "0"], "must be at least 1"),

@@ -18,6 +18,7 @@ OPTIONAL = (
     *("history", "pack", "denoise", "refuse", "shrink", "precision", "compile", "shard", "save_every", "keep"),
     *("backbone", "vision", "adapt", "rank", "bits"),
 )
+ROLLOUT = ("every", "episodes", "task")
 EXAMPLE = """examples:
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000
   embodied finetune --dataset data/so101 --out runs/so101 --steps 20000 --resume
@@ -76,8 +77,11 @@ def read_config(args: argparse.Namespace) -> object:
     chosen = {name: value for name in OPTIONAL if (value := getattr(args, name)) is not None}
     if args.weight:
         chosen["objective"] = objective(**_weights(args.weight, objective().weights))
+    how = {name: value for name in ROLLOUT if (value := getattr(args, f"rollout_{name}")) is not None}
     if args.rollout:
-        chosen["rollout"] = plan(args.rollout, args.rollout_every, args.rollout_episodes, args.rollout_task)
+        chosen["rollout"] = plan(args.rollout, **how)
+    elif how:
+        raise EmbodiedError(f"--rollout-{next(iter(how))} goes with --rollout, which names the robot")
     data = tuple(given(**_source(text)) for text in args.dataset)
     texts = tuple(given(**_source(text)) for text in args.text)
     return config(data=data, out=args.out, steps=args.steps, texts=texts, **chosen)
@@ -162,11 +166,9 @@ def _add_watching(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", type=positive_int, metavar="K", help="states of the run that stay (default 2)")
     parser.add_argument("--rollout", metavar="MODULE", help="a robot to run the policy on while it is trained")
-    parser.add_argument(
-        "--rollout-every", type=natural_int, default=0, metavar="N", help="steps, some saves (default every save)"
-    )
-    parser.add_argument("--rollout-episodes", type=positive_int, default=5, metavar="K", help="for each task")
-    parser.add_argument("--rollout-task", default="all", metavar="T[,T2]|all")
+    parser.add_argument("--rollout-every", type=natural_int, metavar="N", help="steps, some saves (default every save)")
+    parser.add_argument("--rollout-episodes", type=positive_int, metavar="K", help="for each task (default 5)")
+    parser.add_argument("--rollout-task", metavar="T[,T2]|all", help="tasks of the robot (default all)")
 
 
 def _source(text: str) -> dict[str, Any]:

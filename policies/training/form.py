@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from policies.training.config import FIXED, TrainConfig
 
 FOLDERS = ("backbone", "vision")  # other ones than recorded may be named: what is in them is held against the model
 PRETRAINED = ("adapt", "rank", "bits")
+MOVING = ("steps", "samples", "torch", "precision", *FOLDERS)  # of a run's account: what another machine or day changes
 
 
 def settle(config: TrainConfig, checkpoint: Checkpoint) -> TrainConfig:
@@ -49,6 +51,14 @@ def require_same_run(config: TrainConfig, run: Checkpoint) -> None:
         raise EmbodiedError(
             f"the run in {config.out} began with {found}; resume it with the same, or give another --out"
         )
+
+
+def tell_changes(config: TrainConfig, run: Checkpoint) -> str:
+    """Return in words what a resumed run may change, and does; empty where it goes on as it began."""
+    now = json.loads(json.dumps(config.account(0)))  # as it is read back
+    before = {name: was for name, was in run.trained.items() if name in now and name not in MOVING}
+    changed = [f"{n} is {now[n]} and was {was}" for n, was in before.items() if now[n] not in (None, was)]
+    return f"note: the run goes on otherwise than it began: {', '.join(changed)}" if changed else ""
 
 
 def require_same_model(config: TrainConfig, start: Checkpoint) -> None:

@@ -82,7 +82,22 @@ def begin(config: TrainConfig, data: Data) -> Checkpoint:
     else:
         require_use(config)
         made = _fresh(config, data, words)
+    _require_pixels(made.model)
     return made.with_trained(settle(config, made).account(0))
+
+
+def _require_pixels(model: PolicyModel) -> None:
+    """Raise EmbodiedError where a shrunk frame has fewer pixels a side than a grid cell."""
+    if model.eye is not None:
+        return  # which takes frames of any size
+    for plan in model.plans:
+        for camera, stride in zip(plan.spec.cameras, model.config.strides, strict=False):
+            side = round(model.config.shrink * min(camera.height, camera.width))
+            if side < stride:
+                raise EmbodiedError(
+                    f"--shrink {model.config.shrink:g} leaves {side} pixels a side of {camera.name!r}, which has "
+                    f"{camera.width}x{camera.height}; a cell of the grid takes {stride}"
+                )
 
 
 def _fresh(config: TrainConfig, data: Data, words: frozenset[str]) -> Checkpoint:
