@@ -72,7 +72,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     """
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, math.ldexp(tail, 1 - discordant))
+    return min(1.0, 2 * tail / (1 << discordant))  # of integers, which of a thousand pairs are more than a float holds
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
