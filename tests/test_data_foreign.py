@@ -1,4 +1,4 @@
-"""`embodied data` edits what another program wrote, and keeps what it says of each episode and row."""
+"""`embodied data` keeps what another program says of each episode and row, and refuses a spec of another dataset."""
 
 from dataclasses import replace
 
@@ -7,11 +7,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from embodied.cli import main
+from embodied.recording.checks import check_dataset
 from embodied.recording.episodes import OURS
+from embodied.recording.findings import Thresholds
 from embodied.recording.reader import DatasetReader
-from tests.test_data_verb import EPISODES, ROWS, changed, record, with_column, write
+from tests.test_data_verb import EPISODES, ROWS, changed, record, with_column, with_json, write
 
 EPISODES_FILE = "meta/episodes/chunk-000/file-000.parquet"
+FIELD = {"name": "c", "unit": "rad", "low": -1, "high": 1, "mode": "absolute"}
+CAMERA = {"name": "back", "height": 32, "width": 32, "fovy_deg": 45.0}
+MISFITS = (
+    ("state", lambda it: it.append(FIELD), "observation.state has 2 numbers a row, and meta/robot_spec.json names 3"),
+    ("state", lambda it: it.pop(), "observation.state has 2 numbers a row, and meta/robot_spec.json names 1"),
+    ("cameras", lambda it: it.append(CAMERA), "names the cameras ['back'], and meta/info.json has ['front', 'wrist']"),
+)
 
 
 @pytest.fixture
@@ -59,3 +68,25 @@ def test_merging_spells_every_instruction_of_an_episode_as_the_first_dataset_doe
     reader = edited(first, "merge", str(changing))
     assert reader.instructions == ("reach the red cube", "push the red cube")
     assert np.flatnonzero(reader.task_index == 1).tolist() == [*range(ROWS, 2 * ROWS), 2 * ROWS + 5, *range(60, 80)]
+
+
+@pytest.mark.parametrize(("part", "change", "reason"), MISFITS)
+def test_a_spec_that_is_another_datasets_is_found_and_refused_by_what_needs_it(tmp_path, capfd, part, change, reason):
+    written = write(tmp_path / "written", EPISODES[3:7])
+    path = with_json(written, tmp_path / "bad", "robot_spec.json", lambda spec: change(spec[part]))
+    (finding,) = check_dataset(path, Thresholds(fewest=1))
+    assert (finding.check, finding.file) == ("columns", "meta/robot_spec.json") and reason in finding.found
+    out = ["--out", str(tmp_path / "new")]
+    edits = ("drop", "--episodes", "0", *out), ("merge", *out)
+    for verb, *arguments in (("show",), ("show", "--episode", "1"), *edits):
+        assert main(["data", verb, str(path), *arguments]) == 2
+        error = capfd.readouterr().err
+        assert f"{path}/meta/robot_spec.json: " in error and reason in error and len(error.splitlines()) == 1
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["bad", "written"]
+
+
+def test_a_camera_that_the_spec_does_not_name_is_said_to_be_left_out(tmp_path, capfd):
+    written = write(tmp_path / "written", EPISODES[3:7])
+    path = with_json(written, tmp_path / "more", "robot_spec.json", lambda spec: spec["cameras"].pop())
+    assert main(["data", "merge", str(path), "--out", str(tmp_path / "new")]) == 0
+    assert f"not copied from {path}: observation.images.wrist" in capfd.readouterr().err

@@ -17,6 +17,7 @@ from embodied.recording.frame_checks import check_frames
 from embodied.recording.motion_checks import check_motion
 from embodied.recording.reader import DatasetReader
 from embodied.recording.sameness import digest
+from embodied.recording.soundness import RIGHT_SPEC, misfits
 from embodied.recording.stats import of_column
 from embodied.types import Field
 
@@ -37,8 +38,12 @@ def check_dataset(path: Path, thresholds: Thresholds = Thresholds()) -> list[Fin
     found: list[Finding] = []
     try:
         dataset = Examined(DatasetReader(path))
-        found += _check_numbers(dataset, thresholds)
-        found += check_frames(dataset)
+        found += _check_whole(dataset, thresholds)
+        if misfit := list(misfits(dataset.reader)):
+            found += [whole("error", "columns", layout.SPEC, line, RIGHT_SPEC) for line in misfit]
+        else:
+            found += _check_numbers(dataset)
+            found += check_frames(dataset)
     except layout.DatasetError as error:
         file = error.path.relative_to(path) if error.path != path else path
         mend = "what else is wrong will be seen once that is mended"
@@ -46,18 +51,17 @@ def check_dataset(path: Path, thresholds: Thresholds = Thresholds()) -> list[Fin
     return sorted(found, key=lambda f: (f.level, f.check, -1 if f.episode is None else f.episode, f.row or 0))
 
 
-def _check_numbers(dataset: Examined, thresholds: Thresholds) -> Iterator[Finding]:
+def _check_whole(dataset: Examined, thresholds: Thresholds) -> Iterator[Finding]:
     yield from _check_rate(dataset)
     yield from _check_instructions(dataset)
     yield from _check_counts(dataset, thresholds)
     yield from _check_duplicates(dataset)
     yield from _check_statistics(dataset)
+
+
+def _check_numbers(dataset: Examined) -> Iterator[Finding]:
     fields = (("state", dataset.reader.spec.state, dataset.reader.state),)
     for group, specs, values in (*fields, ("action", dataset.reader.spec.action, dataset.reader.action)):
-        if values.shape[1] != len(specs):
-            found = f"{group} has {values.shape[1]} numbers a row, and {layout.SPEC} names {len(specs)}"
-            yield whole("error", "columns", layout.SPEC, found, "put the right robot's spec beside the data")
-            return
         yield from _check_constant(group, specs, values)
         for episode in dataset.reader.episodes:
             yield from _check_values(dataset, episode, group, values[episode.start : episode.stop])

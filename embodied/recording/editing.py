@@ -27,6 +27,7 @@ from embodied.recording.episode import Episode
 from embodied.recording.foreign import camera_keys, widened
 from embodied.recording.reader import DatasetReader
 from embodied.recording.sameness import digest
+from embodied.recording.soundness import require_fit
 from embodied.recording.writer import BrokenFrameError, DatasetWriter
 from embodied.types import RobotSpec
 
@@ -112,6 +113,8 @@ def merge(paths: Sequence[Path], out: Path, about: Mapping[str, Any], *, video: 
     """
     require_new([out], paths)
     readers = [DatasetReader(path, frames=False) for path in paths]
+    for reader in readers:
+        require_fit(reader)
     spec, sizes = _common(readers)
     spellings: dict[str, str] = {}
 
@@ -139,6 +142,7 @@ def merge(paths: Sequence[Path], out: Path, about: Mapping[str, Any], *, video: 
 def _write_one(
     reader: DatasetReader, kept: Sequence[int], folder: Path, about: Mapping[str, Any], *, video: str | None
 ) -> Result:
+    require_fit(reader)
     sizes = {name: values.shape[1] for name, values in reader.labels.items()}
     writer = DatasetWriter(folder, reader.spec, label_sizes=sizes, video=video)
     rows = 0
@@ -247,7 +251,8 @@ def _changed(readers: Sequence[DatasetReader], video: str | None) -> Iterator[st
     for reader in readers:
         features = reader.info["features"]
         sizes = {name: values.shape[1] for name, values in reader.labels.items()}
-        cameras = set(camera_keys(features).values())
+        keys = camera_keys(features)
+        cameras = {keys[camera.name] for camera in reader.spec.cameras}
         if lost := sorted(set(features) - set(layout.features(reader.spec, sizes)) - cameras):
             yield f"not copied from {reader.path}: {', '.join(lost)}"
         if video is None and any(features[key]["dtype"] == "video" for key in cameras):

@@ -13,13 +13,18 @@ from embodied.errors import EmbodiedError
 from embodied.recording.episodes import EpisodeRange
 from embodied.recording.foreign import camera_keys
 from embodied.recording.reader import DatasetReader
+from embodied.recording.soundness import require_fit
 from embodied.types import Field
 
 Description = dict[str, Any]
 
 
 def describe(reader: DatasetReader) -> Description:
-    """Describe a dataset; lengths are in rows, times in s, fields in their units. Needs no frames."""
+    """Describe a dataset; lengths are in rows, times in s, fields in their units. Needs no frames.
+
+    Raise DatasetError where the spec beside it is another dataset's.
+    """
+    require_fit(reader)
     episodes, hz = reader.episodes, reader.spec.control_hz
     lengths = [episode.stop - episode.start for episode in episodes]
     return {
@@ -49,7 +54,8 @@ def describe(reader: DatasetReader) -> Description:
 
 
 def describe_episode(reader: DatasetReader, index: int) -> Description:
-    """Describe one episode; raise EmbodiedError where there is no such episode."""
+    """Describe one episode; raise EmbodiedError where there is no such episode, DatasetError as describe does."""
+    require_fit(reader)
     episode = episode_of(reader, index)
     rows = slice(episode.start, episode.stop)
     return {

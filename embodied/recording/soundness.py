@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodied.recording import format as layout
-from embodied.recording.foreign import names_of
+from embodied.recording.foreign import camera_keys, names_of
 from embodied.types import Field, RobotSpec
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LATE = 0.5  # of a period: a time this far from its row's belongs to another row
 OUTSIDE = 0.01  # of a range, by which a value may lie outside it
+RIGHT_SPEC = "put the right robot's spec beside the data"
 
 
 def require_sound(reader: DatasetReader, spec: RobotSpec | None = None) -> None:
@@ -32,6 +33,22 @@ def require_sound(reader: DatasetReader, spec: RobotSpec | None = None) -> None:
     for (key, values, fields), group in zip(_columns(reader), ("state", "action"), strict=True):
         wanted = {field.name: field for field in getattr(spec or reader.spec, group)}
         _require_range(reader, key, values, [wanted.get(field.name, field) for field in fields])
+
+
+def misfits(reader: DatasetReader) -> Iterator[str]:
+    """Say in what meta/robot_spec.json is another dataset's: numbers a row that it does not name, cameras not there."""
+    for key, values, fields in _columns(reader):
+        if (found := values.shape[1]) != len(fields):
+            yield f"{key} has {found} numbers a row, and {layout.SPEC} names {len(fields)}"
+    there = camera_keys(reader.info["features"])
+    if missing := [camera.name for camera in reader.spec.cameras if camera.name not in there]:
+        yield f"{layout.SPEC} names the cameras {missing}, and {layout.INFO} has {list(there)}"
+
+
+def require_fit(reader: DatasetReader) -> None:
+    """Raise DatasetError where the spec is another dataset's: nothing could be said of a field or a camera."""
+    for misfit in misfits(reader):
+        raise layout.DatasetError(reader.path / layout.SPEC, f"{misfit}: {RIGHT_SPEC}")
 
 
 def _require_range(reader: DatasetReader, key: str, values: NDArray[np.float32], fields: Sequence[Field]) -> None:
