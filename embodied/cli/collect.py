@@ -65,6 +65,20 @@ PACKAGES = (
     *("mujoco", "gymnasium", "mink", "metaworld"),
 )
 
+# What holds where nothing is said: None in the arguments tells what was not.
+DEFAULTS = {
+    "workers": os.cpu_count() or 1,
+    "perturb": 0.5,
+    "bursts": USUAL.most,
+    "burst_steps": USUAL.steps,
+    "driver_steps": TAKEOVER_STEPS,
+    "length_s": 60.0,
+    "reset_s": 5,
+}
+DEMONSTRATIONS = ("driver", "keep", "rehearse", "perturb", "bursts", "burst_steps")
+WITH_DRIVER = ("checkpoint", "policy_option", "driver_steps")
+WITH_TELEOP = ("instruction", "length_s", "reset_s", "show", "tls", "token", "takeover")
+
 
 class CollectArgumentError(EmbodiedError):
     """Arguments that make no collection."""
@@ -101,23 +115,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
+    add("--workers", type=positive_int, metavar="W", help="processes (default: one a core)")
     add(
-        "--workers", type=positive_int, default=os.cpu_count() or 1, metavar="W", help="processes (default: one a core)"
+        "--perturb",
+        type=float,
+        metavar="P",
+        help=f"share of episodes that are disturbed (default {DEFAULTS['perturb']})",
     )
-    add("--perturb", type=float, default=0.5, metavar="P", help="share of episodes that are disturbed (default 0.5)")
     add(
         "--bursts",
         type=positive_int,
-        default=USUAL.most,
         metavar="N",
-        help="bursts of wrong actions in a disturbed episode, at most (default %(default)s)",
+        help=f"bursts of wrong actions in a disturbed episode, at most (default {DEFAULTS['bursts']})",
     )
     add(
         "--burst-steps",
         type=positive_int,
-        default=USUAL.steps,
         metavar="N",
-        help="steps of a burst, at most (default %(default)s, at least 2)",
+        help=f"steps of a burst, at most (default {DEFAULTS['burst_steps']}, at least {SHORTEST_BURST_STEPS})",
     )
     add(
         "--driver",
@@ -133,9 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--driver-steps",
         type=positive_int,
-        default=TAKEOVER_STEPS,
         metavar="N",
-        help="the expert takes over within so many steps (default %(default)s, at least 5)",
+        help=f"the expert takes over within so many steps (default {TAKEOVER_STEPS}, at least {SHORTEST_DRIVE_STEPS})",
     )
     add(
         "--video",
@@ -158,8 +172,11 @@ def _add_operated(parser: argparse.ArgumentParser) -> None:
     add("--teleop", choices=DEVICES, help="an operator drives, in the expert's place")
     add_teleoperator(parser)
     add("--instruction", metavar="TEXT", help="recorded in place of the robot's own (with --teleop)")
-    add("--length-s", type=positive_float, default=60.0, metavar="S", help="of an episode at most (default 60)")
-    add("--reset-s", type=natural_int, default=5, metavar="S", help="to lay out the scene (default 5); Enter ends it")
+    add(
+        "--length-s", type=positive_float, metavar="S", help=f"of an episode at most (default {DEFAULTS['length_s']:g})"
+    )
+    reset = f"to lay out the scene (default {DEFAULTS['reset_s']}); Enter ends it"
+    add("--reset-s", type=natural_int, metavar="S", help=reset)
     add("--show", type=natural_int, metavar="PORT", help="show the cameras to a browser on this machine; 0: any port")
     add_connection(parser)
     add("--takeover", action="store_true", help="take the robot from whoever holds it")
@@ -167,6 +184,10 @@ def _add_operated(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Collect, and print what came of it."""
+    _check_partners(args)
+    for name, value in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     _check(args)
     joined = joined_before(args.out) if args.resume or args.finish else None
     if joined is not None:
@@ -230,22 +251,27 @@ def _drive(args: argparse.Namespace, stack: contextlib.ExitStack) -> Drive:
     return Drive(name, checkpoint, options, args.driver_steps, origin)
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check_partners(args: argparse.Namespace) -> None:
+    """Raise CollectArgumentError for an option that would do nothing beside the others."""
     check_teleoperator(args, args.teleop, "--teleop")
-    demonstrations = {"--driver": args.driver, "--keep": args.keep, "--rehearse": args.rehearse}
-    for name, given in {**demonstrations, "--scenes": args.scenes}.items():
-        if given and args.teleop:
-            raise CollectArgumentError(f"{name} goes with an expert, and --teleop takes its place")
-    for name, given in demonstrations.items():
-        if given and args.scenes:
-            raise CollectArgumentError(f"{name} goes with demonstrations, and --scenes takes their place")
+    refused: dict[str, tuple[str, ...]] = {}  # why -> options
+    if args.teleop:
+        refused["an expert, and --teleop takes its place"] = (*DEMONSTRATIONS, "scenes", "workers")
+    else:
+        refused["--teleop"] = WITH_TELEOP
+    if args.scenes:
+        refused["demonstrations, and --scenes takes their place"] = DEMONSTRATIONS
+    if not args.driver:
+        refused["--driver"] = WITH_DRIVER
+    for partner, names in refused.items():
+        for name in names:
+            if (given := getattr(args, name)) is not None and given is not False and given != []:
+                raise CollectArgumentError(f"--{name.replace('_', '-')} goes with {partner}")
+
+
+def _check(args: argparse.Namespace) -> None:
     if args.keep is not None and args.keep > args.episodes:
         raise CollectArgumentError(f"of {args.episodes} episodes no {args.keep} can be kept; raise --episodes")
-    operators = {"--instruction": args.instruction, "--tls": args.tls, "--token": args.token}
-    operators |= {"--takeover": args.takeover, "--show": args.show is not None}
-    for name, given in operators.items():
-        if given and not args.teleop:
-            raise CollectArgumentError(f"{name} goes with --teleop")
     if args.seed + args.episodes > FIRST_EVALUATION_SEED:
         raise CollectArgumentError(
             f"seeds {args.seed} to {args.seed + args.episodes - 1} are not all in 0 to {FIRST_EVALUATION_SEED - 1}; "
