@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ DATA_FILE_SIZE_MB = 100  # what lerobot assumes as an upper bound when it append
 VIDEO_FILE_SIZE_MB = 200
 CONVERTER = "python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id NAME --root DIR --push-to-hub=false"
 
+FOLDERS = ("data", "videos", "meta")
 INFO = Path("meta/info.json")
 STATS = Path("meta/stats.json")
 TASKS = Path("meta/tasks.parquet")
@@ -112,11 +114,30 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the name may reach the disk before the content does, and vouch for nothing
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DatasetError(path, f"cannot be written: {error.strerror}") from error
     os.replace(partial, path)
+
+
+def to_disk(dataset: Path) -> None:
+    """Bring a dataset's files and their names to the disk itself, so that a power cut takes none of them.
+
+    Raise DatasetError, naming the file, where the disk does not take one.
+    """
+    folders = [folder for name in FOLDERS if (folder := dataset / name).exists()]
+    for path in [*chain.from_iterable(folder.rglob("*") for folder in folders), *folders, dataset, dataset.parent]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise DatasetError(path, f"cannot be brought to the disk: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
 
 
 def plain(content: Any) -> Any:  # noqa: ANN401  any JSON value

@@ -96,7 +96,10 @@ class DatasetWriter:
             self._add(episode)
 
     def finish(self, collection: Mapping[str, Any] | None = None) -> None:
-        """Write what is waiting and everything under meta/; collection says how the recording was made."""
+        """Write what is waiting and everything under meta/; collection says how the recording was made.
+
+        What it was made from can then be removed: all is on the disk, and was before info.json, which vouches for it.
+        """
         with self._no_partial_left():
             if self._waiting:
                 self._flush()
@@ -110,7 +113,9 @@ class DatasetWriter:
         layout.write_json(self._path / layout.STATS, self._statistics())
         layout.write_json(self._path / layout.SPEC, self._spec.to_dict())
         layout.write_json(self._path / layout.COLLECTION, collection or {})
+        layout.to_disk(self._path)
         layout.write_json(self._path / layout.INFO, self._info())
+        layout.to_disk(self._path)
 
     def _add(self, episode: Episode) -> None:
         index = len(self._episode_rows) + len(self._waiting)
