@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,11 @@ from embodied.errors import EmbodiedError, LostError
 from embodied.loop import Episode
 from embodied.modules import is_address
 from embodied.rollouts import Job, Opened, Setup, open_both, run_job
-from embodied.types import Action, Observation, Policy, RobotSpec
+from embodied.types import Action, Observation, Policy, Robot, RobotSpec
 
 JOIN_TIMEOUT_S = 15.0
 FAR_JOIN_TIMEOUT_S = 5.0  # a robot at an address is stopped by its own server when its operator is killed
+AGAIN_S = 0.05  # between two words to a robot that is to stop
 MAX_LOSSES = 3  # of one episode's workers: what kills every robot that tries it would go on for ever
 
 
@@ -215,17 +217,46 @@ def _cores() -> int:
 
 
 class _Ending:
-    """Remembers that the worker was asked to end; to raise from the signal itself could leave gRPC's locks held."""
+    """Remembers that the worker was asked to end, or that its parent has died; the signal itself raises nothing.
 
-    asked = False
+    It could leave gRPC's locks held.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._woken, self._wake = multiprocessing.Pipe(duplex=False)
 
     def ask(self, signum: int, frame: FrameType | None) -> None:
         """Be the handler of a signal."""
         self.asked = True
+        self._wake.send_bytes(b"!")  # a handler may interrupt another, and an Event's lock is not to be had twice
+
+    @contextlib.contextmanager
+    def stopping(self, robot: Robot) -> Iterator[None]:
+        """Have the robot stopped as soon as the worker is asked to end, whatever it is doing.
+
+        It is told again and again: one that was about to move took no note of it.
+        """
+        over = threading.Event()
+
+        def stop() -> None:
+            parent = multiprocessing.parent_process()
+            wait([self._woken] if parent is None else [self._woken, parent.sentinel])
+            self.asked = True  # by a parent that has died too: nobody else is left to stop the robot
+            while not over.is_set():
+                with contextlib.suppress(EmbodiedError, OSError):  # it may be the robot that is gone
+                    robot.stop()
+                over.wait(AGAIN_S)
+
+        threading.Thread(target=stop, name="ending", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
 
 class _EndablePolicy:
-    """A policy that ends the process, in order, at the first decision after it was asked to or its parent has died."""
+    """A policy that ends the process, in order, before or after the decision during which it was asked to."""
 
     def __init__(self, policy: Policy, ending: _Ending) -> None:
         self._policy, self._ending = policy, ending
@@ -234,10 +265,14 @@ class _EndablePolicy:
         self._policy.reset(instruction, spec)
 
     def act(self, observation: Observation) -> Sequence[Action]:
-        parent = multiprocessing.parent_process()
-        if self._ending.asked or (parent is not None and not parent.is_alive()):  # nobody is left to stop the robot
+        self._end_if_asked()
+        actions = self._policy.act(observation)
+        self._end_if_asked()
+        return actions
+
+    def _end_if_asked(self) -> None:
+        if self._ending.asked:
             raise SystemExit(0)
-        return self._policy.act(observation)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  what a policy may have besides: timing_ns, counts
         return getattr(self._policy, name)
@@ -254,6 +289,7 @@ def _work(pipe: Pipe, setup: Setup, threads: int) -> None:
     try:
         with contextlib.ExitStack() as stack:
             robot, policy, opened = open_both(setup, stack)
+            stack.enter_context(ending.stopping(robot))
             pipe.send(opened)
             for job in _jobs(pipe):
                 pipe.send(run_job(job, setup, robot, policy, lambda policy: _EndablePolicy(policy, ending)))
