@@ -130,13 +130,22 @@ def open_both(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy,
 
 
 def _open_robot(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, HostProcess | None]:
-    host = None
-    if (setup.remote or setup.environment) and not is_address(setup.robot):
+    if is_address(setup.robot) or not (setup.remote or setup.environment):
+        robot, host = open_robot(setup.robot, setup.robot_options, setup.connection), None
+    else:
         host = stack.enter_context(HostProcess(setup.robot, setup.robot_options, setup.environment))
-    options = setup.robot_options if host is None else {}
-    robot = open_robot(setup.robot if host is None else host.address, options, setup.connection)
+        robot = open_robot(host.address, {}, _to_our_own(setup.connection))
     stack.callback(robot.close)
     return robot, host
+
+
+def _to_our_own(connection: Connection | None) -> Connection | None:
+    """Return how to connect to a host that this rollout started, on loopback: the credentials are another server's."""
+    if connection is None:
+        return None
+    from embodied.bridge.credentials import OPEN_CLIENT  # what is local needs no grpc
+
+    return replace(connection, credentials=OPEN_CLIENT)
 
 
 def _open_policy(setup: Setup, robot: Robot) -> OpenPolicy:

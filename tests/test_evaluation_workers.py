@@ -17,6 +17,7 @@ from embodied.loop import run_episode
 from embodied.recording.reader import DatasetReader
 from policies.hold import HoldPolicy
 from tests import toy_world
+from tests.certificates import make_folder
 from tests.test_cli import hosting
 from tests.test_rollout_faults import EMBODIED, TIMEOUT_S, wait_until
 from tests.tiny_policy import TOY_PLAN, tiny_checkpoint
@@ -99,6 +100,17 @@ def test_with_rows_each_episode_goes_the_same_way_at_any_number_of_workers(worke
     (one, actions), (many, other) = reports
     assert same_evidence(one, many) and actions == other
     assert one["protocol"]["policy"]["options"]["rows"] == 2 and one["protocol"]["policy"]["checkpoint_sha256"]
+
+
+def test_a_policy_server_with_tls_and_a_token_answers_for_a_robot_that_the_rollout_hosts(plain, tmp_path):
+    make_folder(tmp_path / "tls")
+    (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+    (tmp_path / "token").chmod(0o600)
+    secret = ["--tls", str(tmp_path / "tls"), "--token", str(tmp_path / "token")]
+    with hosting("serve", "policies.hold", *secret, "--address", "127.0.0.1:0") as (_, line):
+        given = ["--policy", line.split()[-1], *secret, "--remote", "--episodes", "6", "--out", str(tmp_path / "out")]
+        assert main([*MORTAL, *given]) == 0
+    assert same_evidence(read(tmp_path / "out"), plain)
 
 
 def test_a_robot_is_hosted_by_another_environments_python(plain, tmp_path):
