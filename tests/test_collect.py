@@ -323,6 +323,7 @@ def test_a_collection_without_a_single_success_says_why(tmp_path, capsys):
         (["--scenes", "2", "--keep", "3"], "--keep goes with demonstrations"),
         (["--driver-env", ".venv"], "--driver-env goes with a --driver"),
         (["--driver", "localhost:1", "--driver-env", ".venv"], "--driver-env goes with a --driver that is a policy's"),
+        (["--driver", "policies.hold", "--driver-env", ".venv", "--workers", "9"], "has room for 8 sessions"),
         (["--driver", "policies.hold", "--driver-env", "nowhere"], "nowhere is no virtual environment"),
         (["--driver", "policies.hold", "--driver-steps", "4"], "--driver-steps is at least 5, got 4"),
         (["--scenes", "2", "--driver", "policies.hold"], "--driver goes with demonstrations"),

@@ -1,16 +1,21 @@
 """A collection loses nothing to what befalls it: a power cut, a driver that goes away, a worker that dies."""
 
 import os
+import threading
 
 import pytest
 import toy_world
 
+from embodied.bridge.policy_server import serve_policy
+from embodied.cli import main
+from embodied.modules import policy_origin
 from embodied.recording import format as layout
-from embodied.recording.collection import Collection
+from embodied.recording.collection import SEEDS_PER_PART, Collection
 from embodied.recording.operated import OperatedCollection, fixed_by
 from embodied.recording.plan import Plan
 from embodied.recording.rollout import RolloutRecorder
 from embodied.recording.workers import probe
+from policies.hold import HoldPolicy
 
 
 def expert_collection(path):
@@ -55,3 +60,41 @@ def test_a_dataset_is_on_the_disk_before_what_it_was_joined_from_is_removed(tmp_
     assert not (out / "staging").exists() and any(path.suffix == ".mp4" for path in everything) == bool(video)
     assert not {path for path, inode in everything.items() if inode not in before_clearing}
     assert not {path for path, inode in everything.items() if inode not in before_info}
+
+
+def collect(out, *extra):
+    required = ["--robot", "toy_world", "--option", "size=16", "--task", "reach", "--episodes", "30", "--out", str(out)]
+    return main(["collect", *required, "--workers", "1", *extra])
+
+
+class LeavingPolicy(HoldPolicy):
+    """Has its server stopped as the second part of the collection begins."""
+
+    begun = 0
+
+    def __init__(self, leave, gone):
+        super().__init__()
+        self.leave, self.gone = leave, gone
+
+    def reset(self, instruction, spec):
+        super().reset(instruction, spec)
+        self.begun += 1
+        if self.begun == SEEDS_PER_PART + 1:
+            threading.Thread(target=self.leave, daemon=True).start()
+            self.gone.wait(60.0)
+
+
+def test_a_driver_that_goes_away_stops_the_collection_and_blames_no_seed(tmp_path, capfd):
+    origin, gone = policy_origin("policies.hold", None, {}), threading.Event()
+    with serve_policy(lambda: LeavingPolicy(lambda: server.stop(), gone), origin=lambda: origin) as server:
+        assert collect(tmp_path / "d", "--driver", server.address) == 2
+        gone.set()
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: the driver was lost: policy server at {server.address}")
+    assert "the same command with --resume goes on" in error
+    outcomes = [layout.read_json(path) for path in (tmp_path / "d/staging").glob("*/outcome.json")]
+    assert [outcome["kept"] + len(outcome["failed"]) for outcome in outcomes] == [SEEDS_PER_PART]
+    assert collect(tmp_path / "d", "--driver", "policies.hold", "--resume") == 0
+    assert collect(tmp_path / "whole", "--driver", "policies.hold") == 0
+    data = "data/chunk-000/file-000.parquet"
+    assert (tmp_path / "d" / data).read_bytes() == (tmp_path / "whole" / data).read_bytes()

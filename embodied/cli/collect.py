@@ -67,7 +67,6 @@ PACKAGES = (
 
 # What holds where nothing is said: None in the arguments tells what was not.
 DEFAULTS = {
-    "workers": os.cpu_count() or 1,
     "perturb": 0.5,
     "bursts": USUAL.most,
     "burst_steps": USUAL.steps,
@@ -185,9 +184,7 @@ def _add_operated(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Collect, and print what came of it."""
     _check_partners(args)
-    for name, value in DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    _fill_in(args)
     _check(args)
     joined = joined_before(args.out) if args.resume or args.finish else None
     if joined is not None:
@@ -269,6 +266,22 @@ def _check_partners(args: argparse.Namespace) -> None:
                 raise CollectArgumentError(f"--{name.replace('_', '-')} goes with {partner}")
 
 
+def _fill_in(args: argparse.Namespace) -> None:
+    """Put what holds where nothing was said; a worker a core, but no more than a driver's server has room for."""
+    for name, value in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.workers is None:
+        served = args.driver and (args.driver_env or is_address(args.driver))
+        args.workers = min(os.cpu_count() or 1, _sessions() if served else sys.maxsize)
+
+
+def _sessions() -> int:
+    from embodied.bridge.policy_server import MAX_SESSIONS  # --help is quick without grpc
+
+    return MAX_SESSIONS
+
+
 def _check(args: argparse.Namespace) -> None:
     if args.keep is not None and args.keep > args.episodes:
         raise CollectArgumentError(f"of {args.episodes} episodes no {args.keep} can be kept; raise --episodes")
@@ -283,6 +296,8 @@ def _check(args: argparse.Namespace) -> None:
         raise CollectArgumentError(f"--burst-steps is at least {SHORTEST_BURST_STEPS}, got {args.burst_steps}")
     if args.driver_env and (not args.driver or is_address(args.driver)):
         raise CollectArgumentError("--driver-env goes with a --driver that is a policy's module")
+    if args.driver_env and args.workers > (room := _sessions()):
+        raise CollectArgumentError(f"a policy server has room for {room} sessions, and --workers is {args.workers}")
     if args.driver_steps < SHORTEST_DRIVE_STEPS:
         raise CollectArgumentError(f"--driver-steps is at least {SHORTEST_DRIVE_STEPS}, got {args.driver_steps}")
 

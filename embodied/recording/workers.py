@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from embodied.errors import InvalidObservationError
+from embodied.errors import EmbodiedError, InvalidObservationError, LostError
 from embodied.modules import open_expert, open_policy, open_robot
 from embodied.recording.demonstration import TAKEOVER_STEPS, demonstrate
 from embodied.recording.episode import Episode
@@ -20,6 +20,10 @@ from embodied.recording.plan import Plan
 from embodied.recording.survey import survey
 from embodied.safety import LabelSizes, bare, truth
 from embodied.types import Policy, Robot, RobotSpec
+
+
+class CollectionStoppedError(EmbodiedError):
+    """A collection that ended before its last seed; what it finished is kept."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ def probe(robot_module: str, options: Mapping[str, Any], tasks: Sequence[str], s
 def record(
     plan: Plan, label_sizes: Mapping[str, int], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Episode | Failure]]:
-    """Yield every job's episode or failure as it comes, in no order; what a job gives does not depend on the others."""
+    """Yield every job's episode or failure as it comes, in no order; what a job gives does not depend on the others.
+
+    Raise CollectionStoppedError where the driver is lost, for no seed is to blame for that.
+    """
     # Mesa draws with a thread a core unless told otherwise, which loses to one simulator a core.
     for library in ("LP", "OMP"):  # and so does torch, of a policy that drives
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
@@ -82,8 +89,14 @@ def record(
         try:
             for future in as_completed(list(waiting)):
                 yield waiting.pop(future), future.result()
+        except LostError as error:
+            raise _stopped(f"the driver was lost: {error}") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _stopped(reason: str) -> CollectionStoppedError:
+    return CollectionStoppedError(f"{reason}; what is finished is kept: the same command with --resume goes on")
 
 
 class _Worker:
@@ -139,6 +152,8 @@ def _record_one(job: Job) -> Episode | Failure:
     task, seed = job
     try:
         episode = _worker.record(task, seed)
+    except LostError:  # a driver that is gone fails every seed, and none of them is to blame
+        raise
     except Exception as error:  # one bad seed must not lose the hours before it; it is reported by name
         return Failure(task, seed, f"{type(error).__name__}: {error}")
     if _worker.plan.scenes or episode.succeeded:
