@@ -1,7 +1,10 @@
 """A collection loses nothing to what befalls it: a power cut, a driver that goes away, a worker that dies."""
 
+import multiprocessing
 import os
+import sys
 import threading
+import time
 
 import pytest
 import toy_world
@@ -14,7 +17,7 @@ from embodied.recording.collection import SEEDS_PER_PART, Collection
 from embodied.recording.operated import OperatedCollection, fixed_by
 from embodied.recording.plan import Plan
 from embodied.recording.rollout import RolloutRecorder
-from embodied.recording.workers import probe
+from embodied.recording.workers import probe, record
 from policies.hold import HoldPolicy
 
 
@@ -98,3 +101,60 @@ def test_a_driver_that_goes_away_stops_the_collection_and_blames_no_seed(tmp_pat
     assert collect(tmp_path / "whole", "--driver", "policies.hold") == 0
     data = "data/chunk-000/file-000.parquet"
     assert (tmp_path / "d" / data).read_bytes() == (tmp_path / "whole" / data).read_bytes()
+
+
+def kill_the_first_worker():
+    """Kill a worker as soon as there is one, as a system does that is out of memory."""
+    while not (found := multiprocessing.active_children()):
+        time.sleep(0.001)
+    found[0].kill()
+
+
+def test_a_worker_that_dies_is_told_in_one_line_and_the_collection_goes_on(tmp_path, capfd):
+    killer = threading.Thread(target=kill_the_first_worker)
+    killer.start()
+    assert collect(tmp_path / "d") == 2
+    killer.join()
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert error.splitlines()[-1].startswith(
+        "error: a worker died without a word; was it out of memory? fewer --workers"
+    )
+    assert "the same command with --resume goes on" in error
+    assert collect(tmp_path / "d", "--resume") == 0
+
+
+FUSSY = """
+import multiprocessing
+import toy_world
+from toy_world import expert
+
+class NoScreenError(REASON):
+    def __init__(self, screen, number):
+        super().__init__(f"no {screen} {number}")
+
+def make(size: int = 16):
+    if multiprocessing.parent_process() is not None:
+        raise NoScreenError("screen", 7)
+    return toy_world.make(size)
+"""
+
+
+@pytest.mark.parametrize("kind", ["__import__('embodied.errors').errors.EmbodiedError", "OSError"])
+def test_a_worker_that_cannot_begin_says_why(tmp_path, monkeypatch, capfd, kind):
+    (tmp_path / "fussy_world.py").write_text(FUSSY.replace("REASON", kind))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fussy_world", raising=False)
+    arguments = ["--robot", "fussy_world", "--task", "reach", "--episodes", "3", "--workers", "1"]
+    assert main(["collect", *arguments, "--out", str(tmp_path / "d")]) == 2
+    error = capfd.readouterr().err
+    assert "error: a worker cannot begin: no screen 7; what is finished" in error and "Traceback" not in error
+
+
+def test_a_bug_in_a_workers_beginning_stays_a_traceback(tmp_path, monkeypatch):
+    (tmp_path / "fussy_world.py").write_text(FUSSY.replace("REASON", "RuntimeError"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fussy_world", raising=False)
+    found = probe("fussy_world", {}, ("reach",), 0)
+    with pytest.raises(RuntimeError, match=r"(?s)in a worker:.*fussy_world.py.*no screen 7"):
+        list(record(Plan("fussy_world", {}, ("reach",), 3, 0, 0.5), found.label_sizes, [("reach", 0)], 1))

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -78,19 +80,22 @@ def record(
 ) -> Iterator[tuple[Job, Episode | Failure]]:
     """Yield every job's episode or failure as it comes, in no order; what a job gives does not depend on the others.
 
-    Raise CollectionStoppedError where the driver is lost, for no seed is to blame for that.
+    Raise CollectionStoppedError where the driver is lost or a worker dies, for no seed is to blame for that.
     """
     # Mesa draws with a thread a core unless told otherwise, which loses to one simulator a core.
     for library in ("LP", "OMP"):  # and so does torch, of a policy that drives
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")  # a fork would share the parent's GL context
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(plan, label_sizes)) as pool:
-        waiting = {pool.submit(_record_one, job): job for job in jobs}
         try:
+            waiting = {pool.submit(_record_one, job): job for job in jobs}
             for future in as_completed(list(waiting)):
                 yield waiting.pop(future), future.result()
         except LostError as error:
             raise _stopped(f"the driver was lost: {error}") from error
+        except BrokenProcessPool as error:
+            reason = "a worker died without a word; was it out of memory? fewer --workers need less"
+            raise _stopped(reason) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -129,14 +134,19 @@ class _Worker:
         )
 
 
-_worker: _Worker | None = None
+_worker: _Worker | Exception | None = None  # or why there is none
 
 
 def _begin(plan: Plan, label_sizes: Mapping[str, int]) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = _Worker(plan, label_sizes)
+    try:
+        _worker = _Worker(plan, label_sizes)
+    except (EmbodiedError, OSError) as error:  # told by the first job: the pool would say only that a worker broke
+        _worker = _stopped(f"a worker cannot begin: {error}")
+    except Exception:
+        _worker = RuntimeError(f"in a worker:\n{traceback.format_exc()}")
 
 
 def _die_with_parent() -> None:
@@ -149,6 +159,8 @@ def _die_with_parent() -> None:
 def _record_one(job: Job) -> Episode | Failure:
     if _worker is None:
         raise RuntimeError("a worker was asked to record before it began")
+    if isinstance(_worker, Exception):
+        raise _worker
     task, seed = job
     try:
         episode = _worker.record(task, seed)
