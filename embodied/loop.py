@@ -10,7 +10,7 @@ from typing import Protocol
 
 from embodied.errors import InvalidActionError, InvalidInstructionError, InvalidObservationError
 from embodied.failures import Failure
-from embodied.types import Action, Fault, Intervention, Observation, Policy, Robot, Step
+from embodied.types import Action, Fault, Intervention, Observation, Policy, Robot, RobotSpec, Step
 
 FIRST_EVALUATION_SEED = 1_000_000  # demonstrations draw from below, so no policy is judged on what it was shown
 MAX_INSTRUCTION_CHARACTERS = 1000
@@ -90,7 +90,7 @@ def run_episode(
     With any the chunk goes action by action; the outcome is the same. Where the policy has them, `timing_ns` is read
     after each decision (stage: what it took) and `counts` after the episode.
     Where the robot says that a part of it is at fault, and a policy or observer cannot do without what is missing then,
-    the robot is stopped and the episode has failed.
+    the robot is stopped and the episode has failed; so too where a real robot's camera gives no frame as it begins.
     Raise UnknownNameError for a bad task, InvalidInstructionError, InvalidObservationError for what the robot should
     never have sent, and SpecMismatchError if the policy was made for another robot.
     """
@@ -106,7 +106,8 @@ def run_episode(
         observer.began(observation)
     for witness in witnesses:
         witness.began(observation)
-    tally = _Tally()
+    blind = _blind_at_first(robot.spec, observation)
+    tally = _Tally(faults={(fault.part, fault.kind): fault for fault in blind}, at_fault=bool(blind))
     while not tally.done and tally.spent < max_steps:
         robot.spec.check_observation(observation)
         try:
@@ -224,3 +225,9 @@ def _blind(robot: Robot, step: Step) -> bool:
     """Say whether a camera is at fault and has given no frame."""
     at_fault = {fault.part for fault in step.faults}
     return any(c.name in at_fault and c.name not in step.observation.frames for c in robot.spec.cameras)
+
+
+def _blind_at_first(spec: RobotSpec, observation: Observation) -> list[Fault]:
+    """Return the cameras that gave no frame as the episode began; in a simulation that is a mistake and no fault."""
+    missing = [c.name for c in spec.cameras if c.name not in observation.frames] if spec.realtime else []
+    return [Fault(name, "camera_lost", "it gave no frame as the episode began") for name in missing]

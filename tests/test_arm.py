@@ -21,12 +21,13 @@ from embodied.hardware.calibration import Calibration, counts_of
 from embodied.hardware.dynamixel import DYNAMIXEL
 from embodied.hardware.opening import greet, hold, unsettled
 from embodied.hardware.port import PortError
-from embodied.hardware.stage import NoStage
+from embodied.hardware.stage import NoStage, StageError
 from embodied.modules import check_options, open_robot
 from embodied.realtime import RealTimeRobot
 from embodied.robots import so101
 from embodied.types import PoseAction, SkillCall, TextAction
 from tests.emulated_arm import RAD, ROBOTS, VENDORS, opened, pose, travelled, until
+from tests.mjpeg_server import MotionJpegServer
 from tests.servo_emulator.process import Emulator
 
 SO101 = so101.ARM
@@ -371,6 +372,57 @@ def test_an_arm_has_the_cameras_that_are_named(kind: str, each: Emulator, tmp_pa
         assert [(camera.name, camera.width) for camera in robot.spec.cameras] == [(name, 32)]
         assert robot.spec.cameras[0].fovy_deg == options.get("fovy_deg", 32.5)
         assert robot.observe(frames=True).frames[name].shape == (32, 32, 3)
+
+
+def test_an_episode_waits_for_a_camera_that_has_stalled_but_not_for_ever(
+    kind: str, each: Emulator, tmp_path: Path
+) -> None:
+    name, options = {"so101": ("front", {}), "koch": ("desk", {"fovy_deg": 50.0})}[kind]
+    with (
+        MotionJpegServer(size=(64, 64)) as camera,
+        opened(kind, each, tmp_path, cameras={name: camera.url}, size=32, **options) as robot,
+    ):
+        begin(robot)  # it is at home, and quickly there again
+        for back_after_s, seen in ((1.0, [name]), (30.0, [])):
+            camera.fault = "stall"
+            until(lambda: name not in robot.observe(frames=True).frames)
+            back = threading.Timer(back_after_s, lambda: setattr(camera, "fault", ""))
+            back.start()
+            began_s = time.monotonic()
+            assert list(robot.reset(0, robot.spec.tasks[0]).frames) == seen
+            assert time.monotonic() - began_s < 20
+            back.cancel()
+
+
+def test_a_bus_that_is_lost_while_the_scene_is_laid_out_calls_the_stage_off(kind: str, tmp_path: Path) -> None:
+    class Slow(NoStage):
+        """A person who takes their time; two of them at once would share one terminal."""
+
+        def __init__(self) -> None:
+            self.asking, self.called_off, self.waits = threading.Event(), threading.Event(), 0
+
+        def begin(self, seed: int, task: str) -> str:
+            self.waits += 1
+            self.called_off.clear()
+            self.asking.set()
+            self.called_off.wait(30)
+            self.waits -= 1
+            raise StageError("stopped before the scene was laid out")
+
+        def cancel(self) -> None:
+            self.called_off.set()
+
+    with Emulator(vendor=VENDORS[kind], seed=4, no_cameras=True) as mine:
+        mine.calibration(tmp_path / "arm.json")
+        arm, stage = ROBOTS[kind].ARM, Slow()
+        calibration = Calibration.load(tmp_path / "arm.json", arm)
+        with closing(ServoArm(arm, Parts(mine.port, calibration, {}, stage), episode_s=30.0)) as body:
+            threading.Thread(
+                target=lambda: stage.asking.wait(30) and mine.ask({"fault": {"kind": "unplugged"}}), daemon=True
+            ).start()
+            with pytest.raises(HardwareError, match="gone"):
+                body.reset(0, arm.tasks[0])
+            assert stage.waits == 0
 
 
 def test_what_fails_to_close_keeps_nothing_else_open(kind: str, each: Emulator, tmp_path: Path) -> None:

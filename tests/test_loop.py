@@ -199,6 +199,28 @@ def test_a_policy_that_needs_a_lost_camera_stops_the_robot_and_has_failed(observ
     assert episode.health["wrist.age_ms"][1] == 60.0
 
 
+class BlindAtFirst(DummyRobot):
+    """Its wrist camera has no frame as the episode begins."""
+
+    def __init__(self, *, realtime: bool) -> None:
+        super().__init__()
+        self.body._spec = replace(self.body.spec, realtime=realtime)
+
+    def reset(self, seed: int, task: str) -> Observation:
+        observation = super().reset(seed, task)
+        return replace(observation, frames={"front": observation.frames["front"]})
+
+
+def test_a_real_robots_camera_that_has_no_frame_at_the_start_fails_that_episode_alone():
+    robot = BlindAtFirst(realtime=True)
+    episode = run_episode(robot, LookingPolicy(chunk=3), task="wait", seed=0, observers=[Watcher()])
+    assert (episode.steps, episode.success, robot.stops) == (0, False, 1)
+    assert [(fault.part, fault.kind) for fault in episode.faults] == [("wrist", "camera_lost")]
+    assert run_episode(robot, WavePolicy(chunk=3), task="wait", seed=0).steps == HORIZON  # it does without
+    with pytest.raises(InvalidObservationError, match="wrist"):
+        run_episode(BlindAtFirst(realtime=False), LookingPolicy(chunk=3), task="wait", seed=0)
+
+
 def test_a_policy_that_does_without_a_lost_camera_goes_on_and_the_loss_is_in_the_record():
     episode = run_episode(BlindedRobot(sees_for=6), WavePolicy(chunk=3), task="wait", seed=0)
     assert episode.steps == HORIZON and len(episode.faults) == 1

@@ -47,7 +47,7 @@ def write(folder: Path, protocol: Mapping[str, Any], results: Results, run: Mapp
         _write_delays(folder, reports)
     _write_report(folder, report, summary)
     (folder / EPISODES).write_text("".join(episode_line(*result) for result in results.items()), encoding="utf-8")
-    if videos := [job.video for job in results if job.video]:
+    if videos := [job.video for job in results if job.video and job.video.exists()]:  # of no step there is none
         from embodied.recording.video import contact_sheet, write_png  # --videos 0 needs no av or cv2
 
         write_png(folder / "contact_sheet.png", contact_sheet(videos))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -30,6 +30,8 @@ from embodied.types import Fault, Frame, Intervention, Observation, SkillCall, S
 Array = NDArray[np.float64]
 
 FRESH_TICKS = 1.5  # a reading that is no older is not taken again
+FRAMES_S = 2.0  # how long an episode waits for a camera that has stalled
+AGAIN_S = 0.05  # between two words to a stage that has not given up yet
 UNTOLD = 0.8  # of the watchdog's time: whoever has stood still for so long looks before it moves
 
 
@@ -112,7 +114,7 @@ class ServoArm:
     # -- a Servo
 
     def reset(self, seed: int, task: str) -> Observation:
-        """Go home, have the scene laid out, and begin an episode.
+        """Go home, have the scene laid out, and begin an episode, if need be without the frame of a lost camera.
 
         A bus that was lost is opened anew. Raise HardwareError where the arm cannot get home or was stopped on its way.
         """
@@ -126,6 +128,7 @@ class ServoArm:
         self._goals.begin()
         go_home(self, self._stopped)
         self._instruction = self._lay_out(seed, task)
+        self._await_frames()
         self._sense(self.bus.read)
         self._ends_s = time.monotonic() + self._episode_s
         return self._observe(frames=True)
@@ -272,16 +275,40 @@ class ServoArm:
                 laid.set_exception(error)
 
         threading.Thread(target=begin, name="stage", daemon=True).start()
-        held = radians_of(self.arm, self._reading.position)
-        pace = Pace(1 / self.servo_hz)
-        while not laid.done():
-            pace.wait()
-            self.tick(held)
+
+        def over() -> bool:
             if self._stopped.is_set():
                 self._parts.stage.cancel()  # again, since one that had not begun yet took no note of it
+            return laid.done()
+
+        try:
+            self._hold_until(over)
+        except BaseException:  # the bus may be lost: a stage that went on would read what is typed for the next episode
+            while not laid.done():
+                self._parts.stage.cancel()
+                wait([laid], AGAIN_S)
+            raise
+        return laid.result()
+
+    def _await_frames(self) -> None:
+        """Hold until every camera has a frame, but not for long: a policy may do without the one that has none."""
+        due_s = time.monotonic() + FRAMES_S
+
+        def over() -> bool:
+            seen = all(camera.latest().frame is not None for camera in self._parts.cameras.values())
+            return seen or self._stopped.is_set() or time.monotonic() > due_s
+
+        self._hold_until(over)
+
+    def _hold_until(self, over: Callable[[], bool]) -> None:
+        """Hold the arm, and watch it; raise HardwareError where it was stopped meanwhile."""
+        held = radians_of(self.arm, self._reading.position)
+        pace = Pace(1 / self.servo_hz)
+        while not over():
+            pace.wait()
+            self.tick(held)
         if self._stopped.is_set():
             raise HardwareError(f"{self.arm.name} was stopped before its episode began")
-        return laid.result()
 
     def _require_next_on(self) -> None:
         """Ask one servo in turn whether its motor is on; raise HardwareError if not: it has no power, or had none."""
