@@ -114,7 +114,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=natural_int, default=0, metavar="S", help="first seed (default 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset; new or empty")
-    add("--workers", type=positive_int, metavar="W", help="processes (default: one a core)")
+    add(
+        "--workers",
+        type=positive_int,
+        metavar="W",
+        help="processes (default: one a core, at most 8 where the driver is served)",
+    )
     add(
         "--perturb",
         type=float,
