@@ -14,6 +14,9 @@ PACKAGES = (
     "embodied-runtime", "numpy", "grpcio", "protobuf", "mujoco", "gymnasium", "metaworld", "torch", "transformers",
     "tokenizers",
 )  # fmt: skip
+# Options that say where a robot stands and who lays out its scene; what its cameras are the spec says. An arm that was
+# plugged in again, and another of its kind on another port, are the same robot to a report.
+PLACE = ("port", "calibration", "cameras", "stage")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,21 @@ class Origin:
     options: Mapping[str, Any] = field(default_factory=dict)  # plain JSON types
     checkpoint_sha256: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        """Return the options that decide how an episode goes: all but those of place."""
+        return {name: value for name, value in self.options.items() if name not in PLACE}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Return the options of place."""
+        return {name: value for name, value in self.options.items() if name in PLACE}
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Return the versions that decide how an episode goes: all but that of the machine's system."""
+        return {name: version for name, version in self.versions.items() if name != "platform"}
 
 
 def versions_here() -> dict[str, str]:

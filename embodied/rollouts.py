@@ -14,7 +14,15 @@ from embodied.errors import EmbodiedError
 from embodied.failures import Trace
 from embodied.hosting import HostProcess
 from embodied.loop import MAX_STEPS, Episode, Observer, run_episode
-from embodied.modules import OpenPolicy, is_address, open_expert, open_policy, open_robot, robot_origin
+from embodied.modules import (
+    OpenPolicy,
+    is_address,
+    open_expert,
+    open_policy,
+    open_robot,
+    policy_origin,
+    robot_origin,
+)
 from embodied.origin import Origin
 from embodied.types import Policy, Robot, RobotSpec
 
@@ -62,9 +70,7 @@ class Opened:
 
     spec: RobotSpec
     robot: Origin
-    checkpoint: Path | None  # the policy's own default where none was named
-    policy_options: Mapping[str, Any]  # with the defaults filled in
-    policy: Origin | None = None  # of a policy at an address: what its server tells
+    policy: Origin  # of one at an address what its server tells; else the checkpoint is hashed as it was loaded
     host_pid: int | None = None  # of the child process that hosts the robot
 
 
@@ -125,8 +131,8 @@ def open_both(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, Policy,
     opened = _open_policy(setup, robot)
     stack.callback(opened.close)
     origin = getattr(robot, "origin", None) or robot_origin(setup.robot, setup.robot_options)
-    host_pid = None if host is None else host.pid
-    return robot, opened.policy, Opened(robot.spec, origin, opened.checkpoint, opened.options, opened.origin, host_pid)
+    made_of = opened.origin or policy_origin(setup.policy, opened.checkpoint, opened.options)
+    return robot, opened.policy, Opened(robot.spec, origin, made_of, None if host is None else host.pid)
 
 
 def _open_robot(setup: Setup, stack: contextlib.ExitStack) -> tuple[Robot, HostProcess | None]:

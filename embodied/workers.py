@@ -17,6 +17,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any, Self
 
+from embodied.comparison import protocol_differences
 from embodied.errors import EmbodiedError, LostError
 from embodied.loop import Episode
 from embodied.modules import is_address
@@ -34,7 +35,7 @@ class WorkerError(EmbodiedError):
 
 
 class DifferentRobotsError(EmbodiedError):
-    """Robots that were to share a rollout and are not the same."""
+    """Robots, or policies, that were to share a rollout and are not the same; the message lists every difference."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Workers:
                         waiting.appendleft(job)
                 elif worker.opened is None:
                     worker.opened = _told(answer)
+                    _require_same([self.opened, worker.opened])  # the checkpoint may have been written anew meanwhile
                 else:
                     job, worker.job = worker.job, None
                     assert job is not None
@@ -202,14 +204,34 @@ def _told(answer: Any) -> Any:  # noqa: ANN401  whatever the worker sends but a 
 
 
 def _require_same(opened: Sequence[Opened]) -> Opened:
-    """Return what all workers found; a report is of one robot, made in one way."""
+    """Return what all workers found; a report is of one robot and one policy, each made in one way."""
     first, *others = opened
     for other in others:
         first.spec.require_same(other.spec, expected="the first robot of this rollout")
-        same = (first.spec.tasks, first.spec.tiers, first.robot) == (other.spec.tasks, other.spec.tiers, other.robot)
-        if not same:
-            raise DifferentRobotsError(f"the robots of one rollout must be made alike: {first.robot} and {other.robot}")
+        if differences := protocol_differences(_made(first), _made(other), "rollout"):
+            lines = "".join(f"\n  - {difference}" for difference in differences)
+            raise DifferentRobotsError(f"the robots of one rollout must be made alike, and the policies:{lines}")
     return first
+
+
+def _made(opened: Opened) -> dict[str, Any]:
+    """Return what decides how the episodes of a worker go, beside its spec."""
+    robot, policy = opened.robot, opened.policy
+    return {
+        "robot": {
+            "module": robot.module,
+            "options": robot.traits,
+            "tasks": opened.spec.tasks,
+            "tiers": opened.spec.tiers,
+            "versions": robot.packages,
+        },
+        "policy": {
+            "module": policy.module,
+            "options": dict(policy.options),
+            "checkpoint_sha256": policy.checkpoint_sha256,
+            "versions": policy.packages,
+        },
+    }
 
 
 def _cores() -> int:

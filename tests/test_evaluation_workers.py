@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,12 @@ from embodied.cli import main
 from embodied.journal import FILE, Journal, JournalError
 from embodied.loop import run_episode
 from embodied.recording.reader import DatasetReader
+from embodied.rollouts import Job, Setup, open_both
+from embodied.workers import DifferentRobotsError, Workers, _require_same
 from policies.hold import HoldPolicy
 from tests import toy_world
 from tests.certificates import make_folder
+from tests.servo_emulator.process import Emulator
 from tests.test_cli import hosting
 from tests.test_rollout_faults import EMBODIED, TIMEOUT_S, wait_until
 from tests.tiny_policy import TOY_PLAN, tiny_checkpoint
@@ -77,7 +82,66 @@ def test_robots_that_are_not_made_alike_share_no_rollout(tmp_path, capfd):
     ):
         robots = ["--robot", f"{one.split()[-1]},{other.split()[-1]}"]
         assert main([*TOY, *robots, "--episodes", "1", "--out", str(tmp_path / "out")]) == 2
-    assert "error: the robots of one rollout must be made alike" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "error: the robots of one rollout must be made alike" in said
+    assert "  - rollout.robot.options.bad_seed: -1 | 7" in said
+
+
+def test_two_arms_on_two_ports_share_a_rollout_and_their_report_tells_the_ports_apart_from_the_protocol(tmp_path):
+    with contextlib.ExitStack() as stack:
+        addresses, ports = [], []
+        for seed in (3, 4):
+            arm = stack.enter_context(Emulator(vendor="feetech", seed=seed, no_cameras=True))
+            arm.calibration(tmp_path / f"{seed}.json")
+            given = {"port": arm.port, "calibration": tmp_path / f"{seed}.json", "stage": "none", "cameras": "{}"}
+            options = [word for name, value in given.items() for word in ("--option", f"{name}={value}")]
+            _, line = stack.enter_context(
+                hosting("host", "embodied.robots.so101", *options, "--address", "127.0.0.1:0")
+            )
+            addresses.append(line.split()[-1])
+            ports.append(arm.port)
+        arms = ["--robot", ",".join(addresses), "--task", "reach", "--episodes", "2", "--max-steps", "2"]
+        assert main([*TOY, *arms, "--out", str(tmp_path / "out")]) == 0
+    report = read(tmp_path / "out")
+    assert set(report["protocol"]["robot"]["options"]) == {"size", "control_hz", "episode_s"}
+    assert report["run"]["robot_place"]["port"] == ports[0]
+
+
+def test_robots_on_two_systems_are_alike_and_those_of_two_simulators_are_not():
+    with contextlib.ExitStack() as stack:
+        _, _, opened = open_both(Setup("tests.toy_world", "policies.hold"), stack)
+    versions = opened.robot.versions
+    elsewhere = replace(opened, robot=replace(opened.robot, versions={**versions, "platform": "Linux-7"}))
+    assert _require_same([opened, elsewhere]) == opened
+    other = replace(opened, robot=replace(opened.robot, versions={**versions, "mujoco": "2.0"}))
+    with pytest.raises(DifferentRobotsError, match=r"rollout\.robot\.versions\.mujoco: [\d.]+ \| 2\.0"):
+        _require_same([opened, other])
+
+
+def test_a_worker_whose_successor_would_load_another_checkpoint_has_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("MORTAL_ROBOT", str(tmp_path / "died"))
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.write_text("as it was")
+    with Workers([Setup("tests.mortal_robot", "tests.wave_policy", checkpoint)]) as workers:
+        episodes = workers.run([Job("push", 1_000_000), Job("push", 1_000_002)])
+        next(episodes)
+        checkpoint.write_text("as training left it")
+        with pytest.raises(DifferentRobotsError, match=r"rollout\.policy\.checkpoint_sha256: "):
+            next(episodes)
+
+
+def test_a_rollout_is_not_resumed_with_other_versions_and_each_is_named(tmp_path, capfd, monkeypatch):
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    monkeypatch.setenv("MORTAL_ROBOT", "always")
+    assert main([*MORTAL, "--episodes", "4", "--resume", "--out", str(out)]) == 2
+    head, *episodes = (partial / FILE).read_text().splitlines()
+    began = json.loads(head)
+    began["versions"]["robot"]["mujoco"] = "2.0"
+    (partial / FILE).write_text("\n".join([json.dumps(began), *episodes, ""]))
+    capfd.readouterr()
+    assert main([*MORTAL, "--episodes", "4", "--resume", "--out", str(out)]) == 2
+    assert "  - protocol.versions.robot.mujoco: 2.0 | " in capfd.readouterr().err
+    assert "platform" not in head and began["versions"]["policy"] and began["versions"]["here"]
 
 
 def test_one_policy_server_for_all_workers_gives_the_same_report(plain, tmp_path):

@@ -32,7 +32,7 @@ from embodied.cli.rollout_output import (
     rescue,
     write,
 )
-from embodied.cli.rollout_protocol import policy_protocol, protocol_of, run_notes
+from embodied.cli.rollout_protocol import protocol_of, run_notes, versions_of
 from embodied.cli.rollout_setup import setup_of
 from embodied.cli.teleoperation import DEVICES, add_teleoperator, asks_here
 from embodied.delay import MODES, Execution
@@ -174,12 +174,12 @@ def run(args: argparse.Namespace) -> int:
     with out as folder:
         with _running(args, setup) as workers:
             opened, spec = workers.opened, workers.opened.spec
-            policy = policy_protocol(setup, opened)  # before the episodes: training may go on writing checkpoints
             jobs = _jobs(args, spec, folder)
             for name in setup.cameras:
                 spec.camera(name)
-            protocol = protocol_of(setup, opened, policy, jobs)
-            journal = Journal(folder, {**protocol, "executions": [e.to_dict() for e in _executions(args)]})
+            protocol = protocol_of(setup, opened, jobs)
+            executions = [e.to_dict() for e in _executions(args)]
+            journal = Journal(folder, {**protocol, "executions": executions, "versions": versions_of(opened)})
             results = _from_before(journal, jobs)
             resumed = len(results)
             running = workers.run([job for job in jobs if job not in results])

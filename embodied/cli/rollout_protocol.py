@@ -7,25 +7,12 @@ import os
 from typing import Any
 
 from embodied.cli.rollout_output import RECORDING
-from embodied.modules import checkpoint_sha256, is_address
-from embodied.origin import Origin
+from embodied.modules import is_address
+from embodied.origin import Origin, versions_here
 from embodied.rollouts import EXPERT, Job, Opened, Setup
 
 
-def policy_protocol(setup: Setup, opened: Opened) -> dict[str, Any]:
-    """Say which policy runs, by the hash of its checkpoint as it is now; of one at an address, what its server says."""
-    if (origin := opened.policy) is None:
-        weights = None if opened.checkpoint is None else checkpoint_sha256(opened.checkpoint)
-        origin = Origin(setup.policy, opened.policy_options, weights)
-    return {
-        "module": origin.module,
-        "options": dict(origin.options),
-        "checkpoint_sha256": origin.checkpoint_sha256,
-        "privileged": setup.policy == EXPERT,
-    }
-
-
-def protocol_of(setup: Setup, opened: Opened, policy: dict[str, Any], jobs: list[Job]) -> dict[str, Any]:
+def protocol_of(setup: Setup, opened: Opened, jobs: list[Job]) -> dict[str, Any]:
     """Gather everything that decides the outcomes, but for the execution."""
     seeds = [job.seed for job in jobs]
     given = {name: getattr(setup.connection, name, None) for name in ("max_age_s", "within_s", "frames")}
@@ -34,10 +21,15 @@ def protocol_of(setup: Setup, opened: Opened, policy: dict[str, Any], jobs: list
     return {
         "robot": {
             "module": opened.robot.module,
-            "options": dict(opened.robot.options),
+            "options": opened.robot.traits,
             "spec": opened.spec.to_dict(),
         },
-        "policy": policy,
+        "policy": {
+            "module": opened.policy.module,
+            "options": dict(opened.policy.options),
+            "checkpoint_sha256": opened.policy.checkpoint_sha256,
+            "privileged": setup.policy == EXPERT,
+        },
         "tasks": list(dict.fromkeys(job.task for job in jobs)),
         "seeds": {
             "first": min(seeds),
@@ -48,6 +40,15 @@ def protocol_of(setup: Setup, opened: Opened, policy: dict[str, Any], jobs: list
         "instruction": setup.instruction,
         **{name: value for name, value in given.items() if value is not None},
         **({"intervene": setup.intervene} if setup.intervene else {}),
+    }
+
+
+def versions_of(opened: Opened) -> dict[str, Any]:
+    """Gather what is installed where it decides the outcomes: a rollout is not gone on with on another simulator."""
+    return {
+        "here": Origin(versions=versions_here()).packages,
+        "robot": opened.robot.packages,
+        "policy": opened.policy.packages,
     }
 
 
@@ -64,6 +65,7 @@ def run_notes(args: argparse.Namespace, opened: Opened, duration_s: float, resum
         "duration_s": round(duration_s, 3),
         **({"episodes_from_before": resumed} if resumed else {}),  # of which duration_s is not
         "recording": str(RECORDING) if args.record else None,
+        **({"robot_place": place} if (place := opened.robot.place) else {}),
         "robot_versions": dict(opened.robot.versions),
-        **({"policy_versions": dict(opened.policy.versions)} if opened.policy else {}),
+        "policy_versions": dict(opened.policy.versions),
     }
