@@ -148,12 +148,13 @@ def test_one_mode_alone_and_only_the_first_execution_is_watched(tmp_path):
     assert len(recording.episodes) == 1 and np.allclose(recording.action[:2], start)  # held for two periods
 
 
-def test_one_delay_alone_is_no_sweep(tmp_path):
+def test_one_delay_alone_is_no_sweep(tmp_path, capfd):
     assert main([*ROLLOUT, "--delay-ms", "200", "--mode", "sync", "--out", str(tmp_path / "out")]) == 0
     report = read(tmp_path / "out")
     assert "delays" not in report and report["protocol"]["execution"] == {"mode": "sync", "delay_ms": 200}
     assert "sync, 200 ms delay" in (tmp_path / "out" / "summary.md").read_text()
     assert not (tmp_path / "out" / "delay.png").exists()
+    assert capfd.readouterr().out.splitlines()[-1] == f"wrote {tmp_path}/out/report.json"
 
 
 def test_in_real_time_the_robot_goes_on_at_its_own_rate_while_a_policy_thinks(tmp_path):

@@ -189,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
         journal.close()  # only now: on a disk that is full --resume writes what could not be written here
         summary = (folder / "summary.md").read_text(encoding="utf-8")
     print(summary)
-    also = [RECORDING] * bool(args.record) + [DELAYS] * (args.delay_ms is not None)
+    also = [RECORDING] * bool(args.record) + [DELAYS] * (len(executions) > 1)
     print(" and ".join([f"wrote {args.out}/report.json", *(f"{args.out}/{path}" for path in also)]))
     return 0
 
