@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import itertools
 import os
@@ -13,6 +14,18 @@ from pathlib import Path
 from embodied.errors import EmbodiedError
 
 PROGRESS_AFTER_S = 2.0  # what takes longer has a bar
+
+
+def to_disk(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk itself, so that a power cut leaves it; raise OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot, for a folder at least
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class OutputError(EmbodiedError):

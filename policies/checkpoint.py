@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from embodied.errors import EmbodiedError, UnknownNameError
+from embodied.output import to_disk
 from embodied.types import Field, RobotSpec
 from policies.backbones.whereabouts import find, note_nearby
 from policies.layout import Label, Plan
@@ -75,6 +76,7 @@ class Checkpoint:
         (path / f"{CONFIG}.part").write_text(json.dumps(content, indent=1) + "\n")
         self.vocabulary.save(path / f"{TOKENIZER}.part")
         for name in (WEIGHTS, CONFIG, TOKENIZER):
+            to_disk(path / f"{name}.part")
             (path / f"{name}.part").replace(path / name)
 
     def with_trained(self, trained: Mapping[str, Any]) -> Checkpoint:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from embodied.errors import EmbodiedError
+from embodied.output import to_disk
 from embodied.types import RobotSpec
 
 CODEBASE_VERSION = "v3.0"
@@ -114,30 +115,25 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the name may reach the disk before the content does, and vouch for nothing
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        to_disk(partial)  # else the name may be there before the content is, and vouch for nothing
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DatasetError(path, f"cannot be written: {error.strerror}") from error
     os.replace(partial, path)
 
 
-def to_disk(dataset: Path) -> None:
+def all_to_disk(dataset: Path) -> None:
     """Bring a dataset's files and their names to the disk itself, so that a power cut takes none of them.
 
     Raise DatasetError, naming the file, where the disk does not take one.
     """
     folders = [folder for name in FOLDERS if (folder := dataset / name).exists()]
     for path in [*chain.from_iterable(folder.rglob("*") for folder in folders), *folders, dataset, dataset.parent]:
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            to_disk(path)
         except OSError as error:
             raise DatasetError(path, f"cannot be brought to the disk: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
 
 
 def plain(content: Any) -> Any:  # noqa: ANN401  any JSON value

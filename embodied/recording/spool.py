@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from embodied.output import to_disk
 from embodied.recording import format as layout
 from embodied.recording import jpeg
 from embodied.recording.episode import Episode
@@ -92,6 +93,7 @@ class SpoolWriter:
         nothing = pa.RecordBatch.from_pylist([], schema=_SCHEMA)
         self._try(self._stream.write_batch, nothing, {"success": json.dumps(success)})
         self.close()
+        self._try(to_disk, self._partial)
         os.replace(self._partial, self._path)
 
     def close(self) -> None:

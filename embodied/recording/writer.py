@@ -113,9 +113,9 @@ class DatasetWriter:
         layout.write_json(self._path / layout.STATS, self._statistics())
         layout.write_json(self._path / layout.SPEC, self._spec.to_dict())
         layout.write_json(self._path / layout.COLLECTION, collection or {})
-        layout.to_disk(self._path)
+        layout.all_to_disk(self._path)
         layout.write_json(self._path / layout.INFO, self._info())
-        layout.to_disk(self._path)
+        layout.all_to_disk(self._path)
 
     def _add(self, episode: Episode) -> None:
         index = len(self._episode_rows) + len(self._waiting)

@@ -7,7 +7,6 @@ state may be read by another number of processes than wrote it.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 import warnings
@@ -26,6 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from embodied.errors import EmbodiedError
+from embodied.output import to_disk
 from policies.training.memory import lacks_memory
 from policies.training.team import Team
 
@@ -91,7 +91,7 @@ class Saver:
                 _write_shards(partial, tensors, self._group)
             elif self._team.leads:
                 save_file({n: t.contiguous() for n, t in tensors.items()}, partial / FILE)
-                _sync(partial / FILE)
+                to_disk(partial / FILE)
             if self._team.leads:
                 self._finish(partial)
         except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
@@ -172,12 +172,6 @@ def _write_shards(path: Path, tensors: Mapping[str, Tensor], group: dist.Process
     with _quiet():
         writer = HuggingFaceStorageWriter(str(path), save_distributed=True)
         save(dict(tensors), storage_writer=writer, process_group=group)
-
-
-def _sync(path: Path) -> None:
-    """See to it that a file outlives a power cut."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
