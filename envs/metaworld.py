@@ -25,8 +25,9 @@ from envs.metaworld_scene import (
     expert_for,
 )
 from envs.metaworld_tasks import Words, all_tasks, sentence
+from envs.sizes import require_size
 from envs.suite_robot import Suite, SuiteRobot
-from envs.suites import require_size, require_suite
+from envs.suites import require_suite
 
 if TYPE_CHECKING:
     from embodied.types import Policy

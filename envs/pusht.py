@@ -12,8 +12,9 @@ from embodied.safety import SafeRobot
 from embodied.types import Camera, Field, RobotSpec
 from envs.pusht_scene import CAMERA, PushTScene
 from envs.pusht_tee import BOARD
+from envs.sizes import require_size
 from envs.suite_robot import Suite, SuiteRobot
-from envs.suites import require_size, require_suite
+from envs.suites import require_suite
 
 if TYPE_CHECKING:
     from embodied.types import Policy

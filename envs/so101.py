@@ -27,6 +27,7 @@ from envs.boxes import box
 from envs.cameras import Cameras
 from envs.kinematics import ArmKinematics
 from envs.scene import CONTROL_PERIOD_S, JOINTS, TICK_S, Scene
+from envs.sizes import require_size
 from envs.tasks import Task, all_tasks
 from envs.verbs import VERBS, OutOfReachError, lower, verb_for
 
@@ -51,10 +52,6 @@ SERVO_RAD_S2 = 100.0
 WORKSPACE_M = Box((-0.34, -0.44, 0.008), (0.48, 0.44, 0.53))
 
 
-class InvalidSizeError(EmbodiedError):
-    """Frames of a size that cannot be drawn."""
-
-
 class InvalidHorizonError(EmbodiedError):
     """Episodes that would be over before they begin."""
 
@@ -69,8 +66,7 @@ def make(
     episode may take, in simulated seconds; the task's own unless given, which is short for a person. Raise
     InvalidSizeError for frames too small or too large to draw, InvalidHorizonError for no time.
     """
-    if not SIZES_PX[0] <= size <= SIZES_PX[1]:
-        raise InvalidSizeError(f"size is {size}; frames are {SIZES_PX[0]} to {SIZES_PX[1]} pixels wide and high")
+    require_size(size, *SIZES_PX)
     if horizon_s is not None and horizon_s <= 0:
         raise InvalidHorizonError(f"horizon_s is {horizon_s}; an episode takes more than 0 s")
     return SafeRobot(SO101(size=size, misdirect=misdirect, render=render, horizon_s=horizon_s))

@@ -11,10 +11,6 @@ class SuiteMissingError(EmbodiedError):
     """A suite is not installed here, or not the version that the protocol is of."""
 
 
-class InvalidSizeError(EmbodiedError):
-    """Frames of a size that cannot be drawn."""
-
-
 def require_suite(robot: str, distribution: str, version: str, *, environment: str) -> None:
     """Raise SuiteMissingError, with the command that makes its environment, unless it is here and of the version."""
     try:
@@ -26,9 +22,3 @@ def require_suite(robot: str, distribution: str, version: str, *, environment: s
             f"{robot} needs {distribution} {version}, and here is {found}: run `make {environment}`, "
             f"then host it with `.venv-{environment}/bin/embodied host {robot}`"
         )
-
-
-def require_size(size: int, smallest: int, largest: int, *, of: str = "size") -> None:
-    """Raise InvalidSizeError for frames that are too small or too large to draw."""
-    if not smallest <= size <= largest:
-        raise InvalidSizeError(f"{of} is {size}; frames are {smallest} to {largest} pixels wide and high")

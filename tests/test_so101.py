@@ -9,7 +9,8 @@ from embodied.errors import ProtocolError
 from embodied.safety import SafeRobot
 from embodied.types import PoseAction, SkillCall, TextAction
 from embodied.words import MOVES
-from envs.so101 import HOME_RAD, SO101, InvalidSizeError, make
+from envs.sizes import InvalidSizeError
+from envs.so101 import HOME_RAD, SO101, make
 from envs.verbs import VERBS, verb_for
 from tests.robot_contract import RobotContract, assert_same_observation, assert_same_step
 
