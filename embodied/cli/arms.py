@@ -6,7 +6,7 @@ import argparse
 
 from embodied.errors import HardwareError, UnknownNameError
 from embodied.hardware.arm import ArmModel, Joint
-from embodied.hardware.port import ports
+from embodied.hardware.port import only_port
 from embodied.modules import load_arm
 
 
@@ -34,10 +34,4 @@ def joint_of(arm: ArmModel, name: str) -> Joint:
 
 def port_of(args: argparse.Namespace) -> str:
     """Return the port that was named, or the only one there is; raise HardwareError where it must be named."""
-    if args.port is not None:
-        return str(args.port)
-    found = ports()
-    if len(found) != 1:
-        there = f"serial ports here: {', '.join(found)}" if found else "no serial port is here, is the arm plugged in?"
-        raise HardwareError(f"{there}; name the arm's with --port, as in --port /dev/ttyACM0")
-    return found[0]
+    return only_port("--port, as in --port /dev/ttyACM0") if args.port is None else str(args.port)

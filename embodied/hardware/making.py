@@ -53,7 +53,8 @@ def make_arm(
             opened.callback(reader.close)
         staged = open_stage(stage)
         opened.callback(staged.close)
-        parts = Parts(only_port() if port is None else port, calibrated, readers, staged)
+        found = only_port("--option port=/dev/ttyACM0") if port is None else port
+        parts = Parts(found, calibrated, readers, staged)
 
         def make() -> Robot:
             prefer_this_thread()

@@ -162,11 +162,11 @@ def ports() -> list[str]:
     return sorted(found.device for found in list_ports.comports() if found.vid is not None)
 
 
-def only_port() -> str:
-    """Return the only serial port there is; raise PortError, listing them, where there is none or a choice."""
+def only_port(named_by: str) -> str:
+    """Return the only serial port there is; raise PortError, listing them, where one must be named, and how."""
     found = ports()
     if len(found) != 1:
-        raise PortError(f"{_said(found)}; name the arm's: --option port=/dev/ttyACM0")
+        raise PortError(f"{_said(found)}; name the arm's with {named_by}")
     return found[0]
 
 
