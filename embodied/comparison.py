@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +70,10 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     Psychometrika 12 (1947), 153–157, with the exact binomial in place of the chi-squared approximation.
     """
     discordant = only_first + only_second
-    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
+    ways = tail = 1  # to draw none of them, and then one more each time
+    for drawn in range(min(only_first, only_second)):
+        ways = ways * (discordant - drawn) // (drawn + 1)
+        tail += ways
     return min(1.0, 2 * tail / (1 << discordant))  # of integers, which of a thousand pairs are more than a float holds
 
 

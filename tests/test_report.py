@@ -182,6 +182,7 @@ def test_pairs_fall_by_who_succeeded():
     [
         *[(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (2, 8, 0.109375), (1, 9, 0.021484)],
         *[(515, 515, 1.0), (485, 515, 0.359117), (0, 5_000, 0.0)],  # beyond the range of a float
+        (9800, 10_000, 0.157292),
     ],
 )
 def test_mcnemars_exact_test_is_the_two_sided_binomial(b, c, p):
