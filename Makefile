@@ -146,8 +146,8 @@ SHOWN := 30
 DRIVEN := 10
 EYE_STEPS := 1500
 FIRST_STEPS := 900
-SECOND_STEPS := 2700
-POLICY_STEPS := 4000
+SECOND_STEPS := 2640
+POLICY_STEPS := 4800
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
