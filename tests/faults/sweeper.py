@@ -18,7 +18,7 @@ class Sweeper:
     Of all that are told of one file, `fails`, the first removes it and fails after a chunk of the usual length.
     """
 
-    def __init__(self, chunk: int, fails: str) -> None:
+    def __init__(self, chunk: int = CHUNK, fails: str = "") -> None:
         self._chunk, self._fails, self._failing = chunk, fails, False
 
     def reset(self, instruction: str, spec: RobotSpec) -> None:
