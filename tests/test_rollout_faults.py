@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,8 +30,8 @@ TIMEOUT_S = 60.0
 
 
 @contextmanager
-def rollout(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [*EMBODIED, "rollout", *arguments, *ENDLESS, "--out", str(out)]
+def rollout(out: Path, *arguments: str, how: Sequence[str] = ENDLESS) -> Iterator[subprocess.Popen[str]]:
+    command = [*EMBODIED, "rollout", *arguments, *how, "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             yield process

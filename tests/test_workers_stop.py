@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,22 +13,12 @@ from tests.emulated_arm import opened, pose, until
 from tests.faults.evidence import Evidence
 from tests.servo_emulator.process import Emulator
 from tests.test_arm import SO101, begin
-from tests.test_rollout_faults import EMBODIED, TIMEOUT_S
+from tests.test_rollout_faults import TIMEOUT_S, rollout
 
 AT_ONCE_S = 1.5  # for signal, message and brakes, on a machine that is busy; a chunk lasts 20 s
 ARM = ["--robot", "tests.live_arm", "--policy", "tests.faults.sweeper", "--task", "sweep"]
+UNFILMED = ("--videos", "0")
 LONG = ["--policy-option", "chunk=200", "--episodes", "2", "--workers", "2"]
-
-
-@contextmanager
-def rollout(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [*EMBODIED, "rollout", *arguments, "--videos", "0", "--out", str(folder / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def sweeping(folder: Path, *arguments: str) -> list[str]:
@@ -48,7 +35,7 @@ def moving(folder: Path) -> list[Evidence]:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_arms_stop_in_the_middle_of_a_chunk_when_the_rollout_is_ended(signum: signal.Signals, tmp_path: Path) -> None:
-    with rollout(tmp_path, *sweeping(tmp_path)) as process:
+    with rollout(tmp_path / "out", *sweeping(tmp_path), how=UNFILMED) as process:
         arms = moving(tmp_path)
         ended_s = time.monotonic()
         process.send_signal(signum)  # to the parent alone, as a service manager does, or the kernel out of memory
@@ -60,7 +47,9 @@ def test_arms_stop_in_the_middle_of_a_chunk_when_the_rollout_is_ended(signum: si
 
 def test_an_arm_stops_when_another_worker_fails(tmp_path: Path) -> None:
     (tmp_path / "fails").touch()
-    with rollout(tmp_path, *sweeping(tmp_path, "--policy-option", f"fails={tmp_path}/fails")) as process:
+    with rollout(
+        tmp_path / "out", *sweeping(tmp_path, "--policy-option", f"fails={tmp_path}/fails"), how=UNFILMED
+    ) as process:
         arms = moving(tmp_path)
         first_s, last_s = sorted(arm.wait_for_rest() for arm in arms)
         assert last_s - first_s < AT_ONCE_S
@@ -79,7 +68,7 @@ def test_an_arm_stops_on_its_way_home_when_the_rollout_is_interrupted(tmp_path: 
         options = {"port": emulated.port, "calibration": tmp_path / "so101.json", "stage": "none", "cameras": "{}"}
         given = [word for name, value in options.items() for word in ("--option", f"{name}={value}")]
         task = ["--policy", "policies.hold", "--task", SO101.tasks[0], "--episodes", "1"]
-        with rollout(tmp_path, "--robot", "embodied.robots.so101", *given, *task) as process:
+        with rollout(tmp_path / "out", "--robot", "embodied.robots.so101", *given, *task, how=UNFILMED) as process:
             until(lambda: emulated.truth()["joints"]["shoulder_pan"] < away_rad - 0.2, TIMEOUT_S)
             os.killpg(process.pid, signal.SIGINT)
             assert process.wait(TIMEOUT_S) == 130
