@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,35 +114,20 @@ class Mixture:
         return pack([*robots, *parts], self.width)
 
     def training(
-        self, first: int, last: int, *, size: int, seed: int, rank: int = 0, world: int = 1
+        self, first: int, last: int, *, size: int, seed: int, rank: int = 0, world: int = 1, threads: int = 1
     ) -> Iterator[Batch]:
-        """Yield the training batches numbered first to last, made ahead on a thread of their own."""
-        ahead: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=AHEAD)
-        stop = threading.Event()
-
-        def offer(item: Batch | BaseException | None) -> None:
-            while not stop.is_set():  # a consumer that left takes nothing more
-                with contextlib.suppress(queue.Full):
-                    return ahead.put(item, timeout=0.2)
-
-        def make() -> None:
-            try:
-                for number in range(first, last):
-                    if stop.is_set():
-                        return
-                    offer(self.batch(number, size=size, seed=seed, rank=rank, world=world))
-                offer(None)
-            except BaseException as error:  # handed to the consumer, which raises it
-                offer(error)
-
-        threading.Thread(target=make, name="batches", daemon=True).start()
+        """Yield the training batches numbered first to last, made ahead by so many threads of their own."""
+        pool = ThreadPoolExecutor(threads, "batches")
+        ahead: deque[Future[Batch]] = deque()
         try:
-            while (got := ahead.get()) is not None:
-                if isinstance(got, BaseException):
-                    raise got
-                yield got
+            for number in range(first, last):
+                ahead.append(pool.submit(self.batch, number, size=size, seed=seed, rank=rank, world=world))
+                if len(ahead) >= AHEAD + threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
         finally:
-            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def validation(self, *, size: int, batches: int) -> Iterator[Batch]:
         """Yield the same held-out batches each time, nothing hidden; none where no dataset holds out an episode."""

@@ -6,6 +6,7 @@ One process or several (torchrun): the whole batch of a step is the same, and so
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,8 @@ def _writing(run: Run, data: Data, team: Team) -> Iterator[tuple[Folder | None, 
 def _batches(run: Run, mixture: Mixture) -> Iterator[tuple[Batch, ...]]:
     """Yield this process's parts of each batch that is left, those of one step together."""
     config, team, each = run.config, run.team, run.config.accumulate
+    # A GPU learns faster than one core decodes frames; on a CPU the cores are learning's own.
+    threads = max(1, (os.cpu_count() or 1) // (team.world * each)) if team.device.type == "cuda" else 1
     streams = [
         mixture.training(
             run.step,
@@ -120,6 +123,7 @@ def _batches(run: Run, mixture: Mixture) -> Iterator[tuple[Batch, ...]]:
             seed=config.seed,
             rank=team.rank * each + i,
             world=team.world * each,
+            threads=threads,
         )
         for i in range(each)
     ]

@@ -42,8 +42,8 @@ def rows_of(examples: Examples, *rows: int) -> Part:
     return Mixture([Source(examples)]).make(drawn).parts[0]
 
 
-def drawn(examples: Examples, first: int, last: int, seed: int = 0) -> list[Batch]:
-    return list(Mixture([Source(examples)]).training(first, last, size=3, seed=seed))
+def drawn(examples: Examples, first: int, last: int, seed: int = 0, threads: int = 1) -> list[Batch]:
+    return list(Mixture([Source(examples)]).training(first, last, size=3, seed=seed, threads=threads))
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -104,6 +104,7 @@ def test_a_batch_is_made_from_its_number_alone(examples: Examples) -> None:
     assert equal(all_at_once[4], later[0]) and equal(all_at_once[5], later[1])
     assert not equal(all_at_once[0], all_at_once[1])
     assert not equal(all_at_once[0], drawn(examples, 0, 1, seed=1)[0])
+    assert all(map(equal, all_at_once, drawn(examples, 0, 6, threads=3)))
 
 
 def test_a_row_is_its_observation_its_next_actions_and_its_labels(reader: DatasetReader, examples: Examples) -> None:
