@@ -131,6 +131,17 @@ def test_a_batch_that_cannot_be_split_is_refused(
     assert "it takes a multiple of 3" in capsys.readouterr().err
 
 
+def test_more_processes_than_gpus_are_told_how_many_there_can_be(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert main(material.arguments(tmp_path / "run", "--steps", "1")) == 2
+    assert "process 1 of this machine has no GPU of its own: torchrun --nproc-per-node 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--shard",)])
 def test_torchrun_starts_the_same_command(
