@@ -17,7 +17,7 @@ from embodied.types import Action, Observation, Policy, PoseAction, RobotSpec
 class AsyncPolicy:
     """A Policy that hands out a running plan while the policy inside thinks about the next chunk.
 
-    A chunk that answers the observation of step s and arrives d steps later is too late for its first d actions. Those
+    A chunk that begins at step s and arrives d steps later is too late for its first d actions. Those
     that the robot carried out meanwhile stay (frozen), and from there on the running plan fades into the chunk, so that
     nothing jumps: both as in real-time chunking (Black, Galliker and Levine 2025, arXiv:2506.07339, equation 5 for the
     weights), with a weighted mean in the place of its guided denoising, which is temporal ensembling (Zhao et al. 2023,
@@ -65,8 +65,7 @@ class AsyncPolicy:
         self._last: PoseAction | None = None
         self._first_ns: int | None = None
         self._next_look = self._handed_out = self._held = 0
-        self._plan_steps: dict[int, int] = {}  # by control step, of the actions last handed out
-        self._looked = (0, 0)  # the control step and the plan step of the observation being thought about
+        self._looked = (0, 0)  # the control step and the plan step that the chunk being thought about begins at
         self._counts = dict.fromkeys(("chunks", "stale_chunks", "late_chunks", "held_steps"), 0)
 
     def act(self, observation: Observation) -> Sequence[Action]:
@@ -79,16 +78,17 @@ class AsyncPolicy:
         if self._first_ns is None:
             self._first_ns = observation.time_ns
         seen = round((observation.time_ns - self._first_ns) * 1e-9 * self._spec.control_hz)
-        # Where time is real an observation is made as the last action begins, so that the next one may come in time.
+        # Where time is real an observation is made as the last action begins, and is answered by what comes after that:
+        # so it is when the robot waits for the policy, and so it stands in what is recorded there.
         now = min(max(seen, self._handed_out), seen + 1) if self._spec.realtime else seen
         self._timing_ns = {}
         self._take(now)
         if not self._clock.busy and now >= self._next_look:
-            self._looked, self._next_look = (seen, self._plan_steps.get(seen, seen - self._held)), now + self._horizon
+            self._looked, self._next_look = (now, now - self._held), now + self._horizon
             self._clock.begin(lambda: self._think(observation), now)
             self._take(now)
         left = self._clock.steps_left(now) if self._clock.busy else self._next_look - now
-        self._handed_out, self._plan_steps = now + left, {}
+        self._handed_out = now + left
         return [self._at(step, observation) for step in range(now, now + left)]
 
     def close(self) -> None:
@@ -128,7 +128,6 @@ class AsyncPolicy:
 
     def _at(self, step: int, observation: Observation) -> Action:
         assert self._spec is not None
-        self._plan_steps[step] = step - self._held
         action = self._plan.get(step - self._held)
         if action is None:
             self._held += 1

@@ -73,12 +73,15 @@ class Follower(Slider):
 
 
 def moves_of(policy: AsyncPolicy, spec: RobotSpec) -> np.ndarray:
-    """Return 60 moves of a robot that is where it was told to be; in real time it looks as its last action begins."""
+    """Return 60 moves of a robot that is where it was told to be.
+
+    In real time it looks as its last action begins, and what it sees is where that leads: the policy has learnt so.
+    """
     policy.reset("slide", spec)
     carried_out = [0.0]
     while len(carried_out) <= 60:
         seen = len(carried_out) - 1 - (spec.realtime and len(carried_out) > 1)
-        carried_out += places(policy.act(seen_at(seen, carried_out[seen])))
+        carried_out += places(policy.act(seen_at(seen, carried_out[-1])))
     return np.diff(carried_out[:61])
 
 
@@ -88,6 +91,13 @@ def test_in_real_time_too_chunks_that_agree_go_on_from_one_to_the_next_without_a
     moves = moves_of(AsyncPolicy(Follower(line(chunk)), SimulatedClock(delay)), spec)
     start = int(np.flatnonzero(moves)[0])
     assert start <= delay + 2 and (moves[start:] == 1).all()
+
+
+def test_in_real_time_what_answers_a_look_begins_after_the_action_under_way_all_of_it():
+    policy = AsyncPolicy(Slider(lambda step: [step * 10.0, step * 10.0 + 1]), SimulatedClock(0), horizon=2)
+    policy.reset("slide", replace(SPEC, realtime=True))
+    carried_out = [place for seen in (0, 1, 3) for place in places(policy.act(seen_at(seen)))]
+    assert carried_out == [0.0, 1.0, 10.0, 11.0, 30.0, 31.0] and policy.counts["held_steps"] == 0
 
 
 @given(delay=st.integers(0, 9), horizon=st.integers(1, 5), chunk=st.integers(1, 30))
