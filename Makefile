@@ -111,27 +111,27 @@ gym-eval: gym setup-demo
 
 # What the checkpoint's robot was made with goes into METAWORLD_OPTIONS.
 CHECKPOINT := policies/checkpoints/metaworld
-METAWORLD_OPTIONS := --option size=144 --option view=table
+METAWORLD_OPTIONS := --option size=144 --option view=table --option hand=72
 METAWORLD_TASK := all
 METAWORLD_EPISODES := 20
 METAWORLD_OUT := runs/metaworld
 
 metaworld-eval: metaworld-checkpoint metaworld setup-demo
 	$(SUITE_EVAL) --robot envs.metaworld --robot-env $(VENV)-metaworld $(METAWORLD_OPTIONS) \
-	    --checkpoint $(CHECKPOINT) --policy-option horizon=10 --policy-option sampling=0.8 \
+	    --checkpoint $(CHECKPOINT) --policy-option horizon=10 --policy-option sampling=0.5 \
 	    --task $(METAWORLD_TASK) --episodes $(METAWORLD_EPISODES) --out $(METAWORLD_OUT)
 
 # The whole road to such a checkpoint and its report: scenes, perception, demonstrations, a first policy of them, more
 # demonstrations in which that policy drives until the expert takes over, a second policy, which drives again, the
 # policy, its evaluation. What is there already is kept, and what was interrupted goes on by the same command.
 METAWORLD_COLLECT = $(VENV)-metaworld/bin/embodied collect --robot envs.metaworld --task $(METAWORLD_TASK) \
-    $(METAWORLD_LEARNT) --option words=varied --workers $(WORKERS) --out $(1) $(call resume,$(1))
+    $(METAWORLD_OPTIONS) --option words=varied --workers $(WORKERS) --out $(1) $(call resume,$(1))
 METAWORLD_DRIVE = test -f $(2)/meta/info.json || $(call METAWORLD_COLLECT,$(2)) --episodes $$((3 * $(DRIVEN))) \
     --keep $(DRIVEN) --perturb 0.3 --rehearse --driver policies.token --driver-env $(VENV) --driver-steps $(3) \
     --checkpoint $(1) --policy-option horizon=10 --policy-option sampling=0.8
-METAWORLD_FINETUNE = OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(WORKERS) -m -- embodied finetune \
+METAWORLD_FINETUNE = OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node $(TRAINERS) -m -- embodied finetune \
     --pack 128 --out $(1) $(call resume,$(1)/state)
-METAWORLD_LEARNT := $(METAWORLD_OPTIONS) --option hand=72
+TRAINERS := $(WORKERS)
 METAWORLD_SCENES := datasets/mt50_scenes
 METAWORLD_SHOWN := datasets/mt50_shown
 METAWORLD_DRIVEN := datasets/mt50_driven
@@ -147,7 +147,7 @@ DRIVEN := 10
 EYE_STEPS := 1500
 FIRST_STEPS := 900
 SECOND_STEPS := 2640
-POLICY_STEPS := 4800
+POLICY_STEPS := 16000
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
@@ -164,7 +164,7 @@ metaworld-train: metaworld setup-demo
 	$(call METAWORLD_DRIVE,$(METAWORLD_SECOND),$(METAWORLD_DRIVEN)_again,300) --seed 3000
 	$(call METAWORLD_FINETUNE,$(METAWORLD_POLICY)) $(METAWORLD_DATA) --dataset $(METAWORLD_DRIVEN) \
 	    --dataset $(METAWORLD_DRIVEN)_again --start $(METAWORLD_SECOND) $(METAWORLD_REFUSE) --steps $(POLICY_STEPS)
-	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY) METAWORLD_OPTIONS="$(METAWORLD_LEARNT)"
+	$(MAKE) metaworld-eval CHECKPOINT=$(METAWORLD_POLICY)
 
 metaworld-checkpoint:
 	@test -f $(CHECKPOINT)/config.json || { echo "no checkpoint in $(CHECKPOINT): say make metaworld-eval CHECKPOINT=DIR;" \
