@@ -147,7 +147,7 @@ DRIVEN := 10
 EYE_STEPS := 1500
 FIRST_STEPS := 900
 SECOND_STEPS := 2640
-POLICY_STEPS := 16000
+POLICY_STEPS := 17000
 resume = $$(test ! -d $(1) || echo --resume)
 
 metaworld-train: metaworld setup-demo
