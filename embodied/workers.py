@@ -20,6 +20,7 @@ from typing import Any, Self
 from embodied.comparison import protocol_differences
 from embodied.errors import EmbodiedError, LostError
 from embodied.loop import Episode
+from embodied.machine import cores
 from embodied.modules import is_address
 from embodied.rollouts import Job, Opened, Setup, open_both, run_job
 from embodied.types import Action, Observation, Policy, Robot, RobotSpec
@@ -96,7 +97,7 @@ class Workers:
         Raise WorkerError if one cannot, and DifferentRobotsError where the robots differ.
         """
         self._on_loss = on_loss
-        self._threads = max(1, _cores() // len(setups))
+        self._threads = max(1, cores() // len(setups))
         self._workers: list[_Worker] = []
         try:
             self._workers += [self._start(setup) for setup in setups]
@@ -232,10 +233,6 @@ def _made(opened: Opened) -> dict[str, Any]:
             "versions": policy.packages,
         },
     }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Ending:

@@ -6,7 +6,6 @@ One process or several (torchrun): the whole batch of a step is the same, and so
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from embodied.machine import cores
 from policies.batch import Batch
 from policies.losses import Objective
 from policies.mixture import Mixture
@@ -114,7 +114,7 @@ def _batches(run: Run, mixture: Mixture) -> Iterator[tuple[Batch, ...]]:
     """Yield this process's parts of each batch that is left, those of one step together."""
     config, team, each = run.config, run.team, run.config.accumulate
     # A GPU learns faster than one core decodes frames; on a CPU the cores are learning's own.
-    threads = max(1, (os.cpu_count() or 1) // (team.world * each)) if team.device.type == "cuda" else 1
+    threads = max(1, cores() // (team.world * each)) if team.device.type == "cuda" else 1
     streams = [
         mixture.training(
             run.step,

@@ -16,7 +16,7 @@ from typing import Any
 from embodied.cli.doctor_hardware import examine_hardware
 from embodied.cli.finding import Finding
 from embodied.errors import HardwareError
-from embodied.machine import memory_bytes
+from embodied.machine import cores, memory_bytes
 from embodied.versions import installed
 
 EXAMPLE = """example:
@@ -92,9 +92,7 @@ def examine() -> Iterable[Finding]:
     for backend, error in renders.items():
         # Either backend will do, so one that fails beside one that works is no fault.
         yield Finding(f"render {backend}", error or "works", error is None, not working, _mend_gl(backend))
-    yield Finding(
-        "cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()), True
-    )
+    yield Finding("cores", str(cores()), True)
     yield Finding("memory", _memory(), True, needed=False)
     yield _disk()
     yield Finding("gpu", _gpu(), True, needed=False)

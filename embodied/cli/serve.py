@@ -9,6 +9,7 @@ from embodied.bridge.policy_server import serve_policy
 from embodied.cli.arguments import add_address, add_checkpoint, positive_int, server_credentials
 from embodied.cli.waiting import serve_until_asked
 from embodied.errors import EmbodiedError
+from embodied.machine import cores
 from embodied.modules import OpenPolicy, is_address, open_policy, policy_origin
 from embodied.types import Policy
 
@@ -34,11 +35,10 @@ def run(args: argparse.Namespace) -> int:
     """Serve the policy; sessions share its forward passes where it can."""
     if is_address(args.policy):
         raise EmbodiedError(f"serve takes a policy's module; {args.policy} is served already")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lanes = args.lanes or cores
+    lanes = args.lanes or cores()
     # Before torch is imported. A pass on several cores waits for the slowest at every operator, and where anything else
     # runs on one of them (a simulator, a client) spends most of its time so.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // lanes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // lanes)))
     opened: list[OpenPolicy] = []
 
     def make() -> Policy:

@@ -58,9 +58,9 @@ def join_team() -> Iterator[Team]:
     A process group that there is already is used, and left. Raise EmbodiedError for more processes than GPUs.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if torch.cuda.is_available() and local >= (gpus := torch.cuda.device_count()):
+    device = torch.device("cuda", local) if torch.cuda.is_available() else CPU
+    if device.type == "cuda" and local >= (gpus := torch.cuda.device_count()):
         raise EmbodiedError(f"process {local} of this machine has no GPU of its own: torchrun --nproc-per-node {gpus}")
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if "WORLD_SIZE" not in os.environ and not dist.is_initialized():
         yield Team(device=device)
         return
